@@ -1,0 +1,1 @@
+"""SQL functions that turn pixels, annotations and embeddings into columns."""

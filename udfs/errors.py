@@ -1,0 +1,27 @@
+"""The errors that histolake raises: each message says what failed, where, and what to do."""
+
+from __future__ import annotations
+
+
+class HistolakeError(Exception):
+    """Something that a user can understand and mend; the command line prints it as one line."""
+
+
+class SlideError(HistolakeError):
+    """A slide, or a region of it, that cannot be opened or read."""
+
+
+class AnnotationError(HistolakeError):
+    """An annotation file that cannot be understood."""
+
+
+class EncoderError(HistolakeError):
+    """An encoder that cannot be built, verified or run as it was declared."""
+
+
+class ModelError(HistolakeError):
+    """A model that cannot be trained, loaded or applied."""
+
+
+class LakeError(HistolakeError):
+    """A lake that cannot be opened, read or written."""

@@ -1,0 +1,76 @@
+"""Declares SQL functions: a Python function over Arrow columns and its SQL types, side by side."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+Column = pa.Array
+"""What a UDF gets for each parameter: one Arrow array, at most 2,048 rows, nulls included."""
+
+Batch = Callable[..., pa.Array]
+
+
+@dataclass(frozen=True)
+class Udf:
+    """A SQL function: `function` maps one Arrow array per parameter to one array of results."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...]  # name, SQL type
+    returns: str
+    about: str
+    function: Batch
+
+    @property
+    def signature(self) -> str:
+        """The function as an analyst would write it, with types."""
+        inside = ", ".join(f"{name} {type_}" for name, type_ in self.parameters)
+        return f"{self.name}({inside}) -> {self.returns}"
+
+    def register(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Make the function callable from `con`'s SQL, with nulls passed to it."""
+
+        def batch(*columns: pa.ChunkedArray) -> pa.Array:
+            return self.function(*(column.combine_chunks() for column in columns))
+
+        con.create_function(
+            self.name,
+            batch,
+            [type_ for _, type_ in self.parameters],  # type: ignore[misc]
+            self.returns,  # type: ignore[arg-type]
+            type="arrow",  # type: ignore[arg-type]
+            null_handling="special",  # type: ignore[arg-type]
+        )
+
+
+UDFS: dict[str, Udf] = {}
+"""The functions that need nothing but their arguments, by name."""
+
+
+def declare(function: Batch, *types: str, returns: str) -> Udf:
+    """Describe `function`, whose parameters have the SQL `types` in order."""
+    names = list(inspect.signature(function).parameters)
+    if len(names) != len(types):
+        raise TypeError(f"{function.__name__} has {len(names)} parameters but {len(types)} SQL types")
+    about = inspect.getdoc(function) or ""
+    return Udf(function.__name__, tuple(zip(names, types, strict=True)), returns, about, function)
+
+
+def udf(*types: str, returns: str) -> Callable[[Batch], Batch]:
+    """Declare the decorated function as a SQL function of the same name."""
+
+    def decorate(function: Batch) -> Batch:
+        UDFS[function.__name__] = declare(function, *types, returns=returns)
+        return function
+
+    return decorate
+
+
+def register(con: duckdb.DuckDBPyConnection, functions: Iterable[Udf]) -> None:
+    """Register every function on `con`."""
+    for function in functions:
+        function.register(con)
