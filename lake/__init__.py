@@ -1,0 +1,1 @@
+"""The lake: tables, stages, and what is made from them."""
