@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,6 +15,10 @@ Column = pa.Array
 """What a UDF gets for each parameter: one Arrow array, at most 2,048 rows, nulls included."""
 
 Batch = Callable[..., pa.Array]
+
+
+rows_seen: Counter[str] = Counter()
+"""Rows that each function was called with in this process; progress bars read it, roughly right is enough."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class Udf:
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Make the function callable from `con`'s SQL, with nulls passed to it."""
 
+        @functools.wraps(self.function)  # DuckDB counts the parameters of what is wrapped
         def batch(*columns: pa.ChunkedArray) -> pa.Array:
+            rows_seen[self.name] += len(columns[0])
             return self.function(*(column.combine_chunks() for column in columns))
 
         con.create_function(

@@ -5,13 +5,11 @@ Coordinates are level-0 pixels, (x, y) from the top-left corner; sizes are (widt
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import openslide
@@ -27,7 +25,6 @@ Pixels = NDArray[np.uint8]
 OPEN_SLIDES = 16  # handles kept open in this process
 TILE_CACHE_BYTES = 256 * 2**20  # decoded tiles, shared by all handles
 STRIP_PIXELS = 2**24  # most pixels decoded at once when a large area is reduced
-PLAUSIBLE_MPP = (0.05, 100.0)  # microns per pixel that a scanned slide's level 0 can have
 
 _READ_ERRORS = (openslide.OpenSlideError, OSError, ValueError, MemoryError)
 
@@ -101,6 +98,23 @@ def dimensions(path: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def metadata(path: str) -> dict[str, str]:
+    """The properties that OpenSlide gives of the slide, and its level-0 `width` and `height`.
+
+    Decodes one pixel of every level first. Raises SlideError when the slide cannot be opened or
+    one of its levels cannot be read.
+    """
+    slide = _handles.get(path)
+    try:
+        for level in range(slide.level_count):
+            slide.read_region((0, 0), level, (1, 1))
+    except _READ_ERRORS as error:
+        _handles.drop(slide)
+        raise SlideError(f"{path}: the slide opens but cannot be read ({error}); copy or convert it again") from error
+    width, height = slide.dimensions
+    return {**slide.properties, "width": str(width), "height": str(height)}
+
+
 def read_area(path: str, area: Area, width: int, height: int) -> Pixels:
     """Read `area` of a slide resampled to exactly (width, height) px.
 
@@ -162,3 +176,27 @@ def _on_white(rgba: Image.Image) -> Image.Image:
         return rgb
     white = Image.new("RGB", rgba.size, (255, 255, 255))
     return Image.composite(rgb, white, alpha)
+
+
+@udf(
+    *("VARCHAR", "BIGINT", "BIGINT", "DOUBLE", "DOUBLE", "INTEGER"),
+    returns="STRUCT(pixels BLOB, error VARCHAR)",
+)
+def crop(path: Column, x: Column, y: Column, span_x: Column, span_y: Column, input_px: Column) -> pa.Array:
+    """Read one patch a row, resampled to input_px x input_px.
+
+    x, y: top-left corner; span_x, span_y: width and height, level-0 pixels.
+    pixels: RGB bytes, row by row, input_px * input_px * 3 of them; NULL where they cannot be read,
+    and then error says why. Unreadable pixels are never replaced by others.
+    """
+    pixels: list[bytes | None] = []
+    errors: list[str | None] = []
+    columns = (path, x, y, span_x, span_y, input_px)
+    for source, left, top, width, height, size in zip(*(column.to_pylist() for column in columns), strict=True):
+        try:
+            pixels.append(read_area(source, Area(left, top, width, height), size, size).tobytes())
+            errors.append(None)
+        except SlideError as error:
+            pixels.append(None)
+            errors.append(str(error))
+    return pa.StructArray.from_arrays([pa.array(pixels, pa.binary()), pa.array(errors, pa.string())], ["pixels", "error"])

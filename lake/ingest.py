@@ -1,0 +1,177 @@
+"""Registers slides and annotations: finds the files, lets SQL decide what they mean."""
+
+from __future__ import annotations
+
+import glob
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from lake import session, store
+from lake.pipeline import Summary, reason, run_stage
+from lake.progress import Progress
+from lake.sql_files import query, stages
+from udfs.errors import AnnotationError, HistolakeError
+
+SLIDE_ENDINGS = {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
+ANNOTATION_ENDINGS = {".xml"}
+MANIFEST_COLUMNS = ("slide_id", "path", "patient_id", "split", "label", "mpp")
+SPLITS = ("train", "validation", "test")
+TRAIN_FRACTION, VALIDATION_FRACTION = 0.6, 0.2  # of patients, where no split is given
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What to register: patterns of files or folders, and lists of coordinates."""
+
+    slides: Sequence[str] = ()
+    annotations: Sequence[str] = ()
+    coords_tumor: Sequence[Path] = ()
+    coords_normal: Sequence[Path] = ()
+    manifest: Path | None = None
+    split: str | None = None
+
+
+def ingest(
+    root: Path, sources: Sources, *, run_id: str, retry_failed: bool = False, progress: Progress | None = None
+) -> list[Summary]:
+    """Run the stages `slides` and `annotations` on the files of `sources`.
+
+    Raises HistolakeError, before anything is written, when a pattern matches nothing, two files have
+    one slide_id, or a manifest or coordinate list has other columns than it should.
+    """
+    if sources.split not in (None, *SPLITS):
+        raise HistolakeError(f"--split {sources.split}: must be one of {', '.join(SPLITS)}")
+    manifest = _manifest(sources.manifest)
+    listed = [row["path"] for row in manifest.to_pylist() if row["path"]]
+    paths = [str(path) for path in find(sources.slides, SLIDE_ENDINGS, "slide")] + listed
+    found = pa.table({"path": pa.array(sorted(set(paths)), pa.string())})
+    annotations = [str(path) for path in find(sources.annotations, ANNOTATION_ENDINGS, "annotation file")]
+    if not paths and not annotations and not sources.coords_tumor and not sources.coords_normal:
+        raise HistolakeError("nothing to ingest: name slides, --annotations, --coords-tumor, --coords-normal or --manifest")
+    with duckdb.connect() as con:
+        coordinates = _coordinates(con, sources)
+    store.create(root)
+    with session.connect(root) as con:
+        slide_files = _slide_files(con, found, manifest, sources.split)
+        annotation_files = _annotation_files(con, annotations, coordinates)
+        seed = con.execute("select value::integer from settings where name = 'seed'").fetchone()
+    parameters = {
+        "seed": str(seed[0] if seed else 0),
+        "train_fraction": TRAIN_FRACTION,
+        "validation_fraction": VALIDATION_FRACTION,
+    }
+    common = {"run_id": run_id, "retry_failed": retry_failed, "progress": progress}
+    work = [
+        ("slides", {"slide_files": slide_files}, parameters),
+        ("annotations", {"annotation_files": annotation_files, "coordinates": coordinates}, {}),
+    ]
+    known = stages()
+    return [
+        run_stage(root, known[name], values, inputs=inputs, **common)  # type: ignore[arg-type]
+        for name, inputs, values in work
+    ]
+
+
+def find(patterns: Iterable[str], endings: set[str], kind: str) -> list[Path]:
+    """The files that the patterns name: files, folders (searched for `endings`) and globs.
+
+    Of a folder with several DICOM files, which are one slide, the first stands for all.
+    Raises HistolakeError naming the pattern that matches nothing.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = [Path(pattern)] if Path(pattern).exists() else [Path(m) for m in sorted(glob.glob(pattern, recursive=True))]
+        files = [file for match in matches for file in _expand(match, endings)]
+        if not files:
+            wanted = ", ".join(sorted(endings))
+            raise HistolakeError(f"{pattern}: no {kind} matches; quote patterns, and look for files ending in {wanted}")
+        found += files
+    return [path.absolute() for path in found]
+
+
+def _expand(path: Path, endings: set[str]) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
+    series = {file.parent: file for file in reversed(files) if file.suffix.lower() == ".dcm"}
+    return [file for file in files if file.suffix.lower() != ".dcm" or series[file.parent] == file]
+
+
+def _manifest(path: Path | None) -> pa.Table:
+    """The manifest's rows, all columns present; slide paths are relative to the manifest's folder."""
+    schema = dict.fromkeys(MANIFEST_COLUMNS[:-1], pl.String) | {"mpp": pl.Float64}
+    if path is None:
+        return pl.DataFrame(schema=schema).to_arrow()
+    try:
+        rows = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise HistolakeError(f"{path}: the manifest cannot be read: {error}") from None
+    unknown = set(rows.columns) - set(MANIFEST_COLUMNS)
+    if unknown or not {"slide_id", "path"} & set(rows.columns):
+        has = ", ".join(rows.columns)
+        raise HistolakeError(
+            f"{path}: a manifest has slide_id or path, and any of {', '.join(MANIFEST_COLUMNS)}; this one has {has}"
+        )
+    rows = rows.with_columns(pl.lit(None, pl.String).alias(name) for name in schema if name not in rows.columns)
+    try:
+        rows = rows.select(pl.col(name).str.strip_chars().replace("", None).cast(type_) for name, type_ in schema.items())
+    except pl.exceptions.PolarsError as error:
+        raise HistolakeError(f"{path}: mpp must be a number, microns per pixel: {error}") from None
+    wrong = rows.filter(~pl.col("split").is_in(SPLITS))["split"].to_list()
+    if wrong:
+        raise HistolakeError(f"{path}: split {wrong[0]!r} must be one of {', '.join(SPLITS)}")
+    folder = path.absolute().parent
+    return rows.with_columns(
+        pl.col("path").map_elements(lambda name: str((folder / name).absolute()), return_dtype=pl.String)
+    ).to_arrow()
+
+
+def _slide_files(con: duckdb.DuckDBPyConnection, found: pa.Table, manifest: pa.Table, split: str | None) -> pa.Table:
+    stems = [Path(path).stem for path in found["path"].to_pylist()]
+    con.register("found", found.append_column("stem", pa.array(stems, pa.string())))
+    con.register("manifest", manifest)
+    rows = con.execute(query("ingest/slide_files"), {"split": split}).to_arrow_table()
+    doubles = con.from_arrow(rows)
+    twice = doubles.aggregate("slide_id, list(path order by path) as paths, count(*) as n").filter("n > 1").fetchone()
+    if twice:
+        raise HistolakeError(
+            f"two slides have the id {twice[0]!r}: {' and '.join(twice[1][:2])}; "
+            "rename one, or give each its slide_id in a manifest"
+        )
+    named = set(rows["slide_id"].to_pylist())
+    lost = [row["slide_id"] for row in manifest.to_pylist() if row["path"] is None and row["slide_id"] not in named]
+    if lost:
+        raise HistolakeError(f"the manifest names slide {lost[0]!r}, but no slide file of that name was given")
+    return rows
+
+
+def _coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Table:
+    """The centres of both lists; without lists, none."""
+    lists = {"tumor": sources.coords_tumor, "normal": sources.coords_normal}
+    for file in [*sources.coords_tumor, *sources.coords_normal]:
+        if not file.is_file():
+            raise AnnotationError(f"{file}: no such coordinate list")
+    with tempfile.TemporaryDirectory() as folder:
+        nothing = Path(folder) / "nothing.csv"
+        nothing.touch()
+        values = {name: [str(file) for file in files] or [str(nothing)] for name, files in lists.items()}
+        try:
+            return con.execute(query("ingest/coordinates"), values).to_arrow_table()
+        except duckdb.Error as error:
+            files = ", ".join(str(file) for group in lists.values() for file in group)
+            raise AnnotationError(f"{files}: rows must be slide,x,y without a header: {reason(error)}") from None
+
+
+def _annotation_files(con: duckdb.DuckDBPyConnection, paths: Sequence[str], coordinates: pa.Table) -> pa.Table:
+    ids = [Path(path).stem for path in paths]
+    con.register("coordinates", coordinates)
+    con.register(
+        "found_annotations", pa.table({"path": pa.array(paths, pa.string()), "slide_id": pa.array(ids, pa.string())})
+    )
+    return con.execute(query("ingest/annotation_files")).to_arrow_table()

@@ -1,0 +1,167 @@
+"""The one way to a DuckDB connection on a lake: its tables as of one moment, its views, its functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable
+
+import udfs.annotations
+import udfs.files
+import udfs.geometry
+import udfs.image
+import udfs.slide
+import udfs.slide_properties
+import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
+from lake import sql_files, store
+from lake.tables import FORMAT, TABLES
+from udfs.embed import embed_udf
+from udfs.encoders.encoder import Encoder, EncoderSpec
+from udfs.errors import EncoderError, LakeError
+from udfs.predict import Model, predict_udf
+from udfs.registry import UDFS, Udf
+
+DEFAULT_LAKE = "data"
+
+
+def lake_path(path: str | Path | None = None) -> Path:
+    """The lake meant: `path`, else the environment's HISTOLAKE_LAKE, else ./data."""
+    return Path(path or os.environ.get("HISTOLAKE_LAKE") or DEFAULT_LAKE).expanduser().absolute()
+
+
+def connect(
+    path: str | Path | None = None,
+    *,
+    read_only: bool = True,
+    udfs: Iterable[str] | None = None,
+    at: Mapping[str, int] | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """DuckDB with the lake's tables and views, all as of one consistent moment, and its functions.
+
+    path: the lake, see `lake_path`. read_only=False makes a lake that is not there and mends its
+    ledger. udfs: names of the functions wanted; all of them by default. at: the Delta version of
+    single tables to read instead. The encoder and MLflow are loaded by the first call that needs them.
+    The table `snapshot` tells which version of every table is seen; `functions` lists the UDFs.
+    Raises LakeError when there is no lake, or it was written by a newer histolake.
+    """
+    root = lake_path(path)
+    if read_only and not store.is_lake(root):
+        raise LakeError(f"{root}: no lake here; name another with --lake, or make one with `histolake ingest`")
+    if not read_only:
+        store.create(root)
+    tables = store.snapshot(root, at)
+    con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    con.execute("set timezone = 'UTC'")
+    for name, table in tables.items():
+        _attach(con, name, table)
+    _refuse_newer(con, root)
+    _describe(con, {name: table.version() for name, table in tables.items()})
+    _register(con, root, udfs)
+    _create_views(con, root)
+    return con
+
+
+def read(table: str, path: str | Path | None = None, *, at: Mapping[str, int] | None = None) -> pl.DataFrame:
+    """A table or view of the lake as a Polars frame."""
+    with connect(path, at=at) as con:
+        try:
+            return con.table(table).pl()
+        except duckdb.CatalogException:
+            names = ", ".join(sorted(row[0] for row in con.sql("show tables").fetchall()))
+            raise LakeError(f"{lake_path(path)}: no table {table!r}; there are {names}") from None
+
+
+def versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Delta version of every table that the connection sees."""
+    return dict(con.execute("select table_name, version from snapshot order by table_name").fetchall())
+
+
+def functions(root: Path) -> dict[str, Udf]:
+    """All functions of a lake, by name. Encoders and models are loaded on first call."""
+    stateful = [embed_udf(_encoder_loader(root)), predict_udf(_model_loader(root))]
+    return {**UDFS, **{each.name: each for each in stateful}}
+
+
+def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
+    """Make the table readable under its name: the Parquet files of the version, or an empty table."""
+    columns = [field.name for field in table.schema().fields]
+    files = table.file_uris()
+    if files:
+        parquet = con.from_parquet(files, hive_partitioning=True)  # type: ignore[arg-type]
+        parquet.select(*[duckdb.ColumnExpression(column) for column in columns]).create_view(name)
+    else:
+        con.from_arrow(pa.schema(table.schema()).empty_table()).create(name)
+
+
+def _refuse_newer(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+    written = con.execute("select max(value::integer) from settings where name = 'format'").fetchone()
+    if written and (written[0] or 0) > FORMAT:
+        raise LakeError(f"{root}: the lake has format {written[0]}, this histolake reads {FORMAT}; update histolake")
+
+
+def _describe(con: duckdb.DuckDBPyConnection, tables: Mapping[str, int]) -> None:
+    snapshot = pa.table({"table_name": list(tables), "version": pa.array(tables.values(), pa.int64())})
+    con.from_arrow(snapshot).create("snapshot")
+    rows = [
+        {"table_name": table.name, "column_name": c.name, "type": c.type, "about": c.about}
+        for table in TABLES.values()
+        for c in table.columns
+    ]
+    con.from_arrow(pa.Table.from_pylist(rows)).create("table_columns")
+
+
+def _register(con: duckdb.DuckDBPyConnection, root: Path, wanted: Iterable[str] | None) -> None:
+    known = functions(root)
+    names = list(known) if wanted is None else list(wanted)
+    for name in names:
+        if name not in known:
+            raise LakeError(f"no function {name!r}; there are {', '.join(sorted(known))}")
+        known[name].register(con)
+    listing = pa.table(
+        {
+            "function_name": pa.array(names, pa.string()),
+            "signature": pa.array([known[name].signature for name in names], pa.string()),
+            "about": pa.array([known[name].about.partition("\n\n")[0] for name in names], pa.string()),
+        }
+    )
+    con.from_arrow(listing).create("functions")
+
+
+def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+    for macro in sorted((sql_files.SQL / "macros").glob("*.sql")):
+        con.execute(macro.read_text(encoding="utf-8"))
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sql_files.view_files(root)}
+    reads = {name: sql_files.tables_named(text) for name, text in texts.items()}
+    for name in sql_files.in_order(reads):
+        con.sql(texts[name]).create_view(name)
+
+
+def _encoder_loader(root: Path) -> Callable[[str], Encoder]:
+    def load(encoder_id: str) -> Encoder:
+        rows = store.open_table(root, "encoders").to_pyarrow_table().to_pylist()
+        for row in rows:
+            if row["encoder_id"] == encoder_id:
+                return Encoder(EncoderSpec(**row), encoder_file(root, row["sha256"]))
+        known = ", ".join(row["encoder_id"] for row in rows) or "none yet"
+        raise EncoderError(f"{root}: no encoder {encoder_id!r} in the lake; it has {known}")
+
+    return load
+
+
+def encoder_file(root: Path, sha256: str) -> Path:
+    """Where the lake keeps the ONNX file of that hash."""
+    return root / "onnx" / f"{sha256}.onnx"
+
+
+def _model_loader(root: Path) -> Callable[[str], Model]:
+    def load(model_id: str) -> Model:
+        from lake.models import load_model  # MLflow takes seconds to import
+
+        return load_model(root, model_id)
+
+    return load

@@ -1,0 +1,329 @@
+"""The only Delta code: create, open at a version, replace units of work, ledger, history, upkeep."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
+
+from lake.tables import FORMAT, RUNS, TABLES, Table
+from udfs.errors import LakeError
+
+METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
+ATTEMPTS = 20  # to commit beside other writers and compactions
+REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
+
+Value = str | int | None
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the ledger, see tables.RUNS; table_version is filled in by the commit."""
+
+    run_id: str
+    stage: str
+    slide_id: str | None
+    identity: str
+    part: int | None
+    fingerprint: str | None
+    status: str
+    rows: int
+    errors: int
+    error: str | None
+    seconds: float
+    input_versions: str
+    parameters: str
+    finished_at: str = ""
+    table_version: int | None = None
+    code_version: str = version("histolake")
+
+
+def entry(stage: str, *, run_id: str, rows: int = 0, parameters: Mapping[str, Any] | None = None) -> Entry:
+    """A ledger row for a commit that is no slide's unit of work."""
+    text = json.dumps(dict(parameters or {}), sort_keys=True)
+    return Entry(run_id, stage, None, "{}", None, None, "ok", rows, 0, None, 0.0, "{}", text)
+
+
+def new_run_id() -> str:
+    """An identifier for one call of a command, sortable by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What a commit replaces: rows equal to `where`, and rows of the same `wipe` of another fingerprint."""
+
+    where: Mapping[str, Value]
+    wipe: Mapping[str, Value] | None = None
+    fingerprint: str | None = None
+
+    def predicate(self) -> str:
+        """The replacement as Delta's SQL."""
+        exact = _equal(self.where)
+        if self.wipe is None:
+            return f"({exact})"
+        return f"({exact}) or ({_equal(self.wipe)} and fingerprint <> {_literal(self.fingerprint)})"
+
+
+def _equal(where: Mapping[str, Value]) -> str:
+    return " and ".join(f"{column} = {_literal(value)}" for column, value in where.items())
+
+
+def _literal(value: Value) -> str:
+    """`value` as a literal of Delta's predicates; the one place where values become SQL text."""
+    if value is None:
+        return "null"
+    if isinstance(value, int):
+        return str(int(value))
+    return "'" + value.replace("'", "''") + "'"
+
+
+# -- the lake as a whole
+
+
+def is_lake(root: Path) -> bool:
+    """Whether a lake was made at `root`."""
+    return (root / "runs" / "_delta_log").is_dir()
+
+
+def create(root: Path, seed: int = 0) -> None:
+    """Make the lake at `root`, or the tables that it lacks. Safe when several processes do it at once."""
+    existed = is_lake(root)
+    if not existed and root.is_dir() and any(root.iterdir()) and not (root / "settings").is_dir():
+        raise LakeError(f"{root}: the folder holds other things and no lake; name an empty or a new folder")
+    for table in TABLES.values():
+        if not (root / table.name / "_delta_log").is_dir():
+            create_table(root, table)
+    if not existed:
+        run_id = new_run_id()
+        for name, value in (("format", str(FORMAT)), ("seed", str(seed))):
+            put(root, "settings", [{"name": name, "value": value}], run_id)
+
+
+def create_table(root: Path, table: Table) -> None:
+    """Make an empty table; nothing happens where it exists."""
+    try:
+        DeltaTable.create(
+            str(root / table.name),
+            Schema.from_arrow(table.schema),
+            mode="ignore",
+            partition_by=[table.partition] if table.partition else None,
+            name=table.name,
+            description=table.about,
+        )
+    except (DeltaError, OSError) as error:
+        raise LakeError(f"{root / table.name}: the table cannot be made: {error}") from error
+
+
+def open_table(root: Path, name: str, at: int | None = None) -> DeltaTable:
+    """The table at its newest version, or as it was at version `at`."""
+    try:
+        return DeltaTable(str(root / name), version=at)
+    except TableNotFoundError:
+        raise LakeError(f"{root}: no table {name!r}; is this a lake? `histolake ingest` makes one") from None
+    except DeltaProtocolError as error:
+        raise LakeError(f"{root / name}: written by a newer Delta Lake ({error}); update histolake") from None
+    except (DeltaError, OSError) as error:
+        wanted = "" if at is None else f" at version {at}"
+        raise LakeError(f"{root / name}{wanted}: cannot be opened: {error}") from error
+
+
+def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, DeltaTable]:
+    """All tables at one consistent set of versions: those that the ledger records.
+
+    The ledger is read first and is written last, so what it names is there, and so is all that
+    it was made from. `at` overrides the version of single tables.
+    """
+    runs = open_table(root, "runs", (at or {}).get("runs"))
+    recorded = _recorded_versions(runs)
+    unknown = set(at or {}) - set(recorded) - set(TABLES)
+    if unknown:
+        raise LakeError(f"{root}: no table {sorted(unknown)[0]!r}; tables are {', '.join(sorted({*TABLES, *recorded}))}")
+    versions = {**dict.fromkeys(TABLES, 0), **recorded, **(at or {})}
+    tables = {name: open_table(root, name, number) for name, number in versions.items() if name != "runs"}
+    return {**tables, "runs": runs}
+
+
+def _recorded_versions(runs: DeltaTable) -> dict[str, int]:
+    """The newest version of every table that the ledger names, read from its file statistics alone."""
+    files = pa.table(runs.get_add_actions(flatten=True))
+    if "max.table_version" not in files.column_names:
+        return {}
+    newest: dict[str, int] = {}
+    for stage, number in zip(files["partition.stage"].to_pylist(), files["max.table_version"].to_pylist(), strict=True):
+        if number is not None:
+            newest[stage] = max(number, newest.get(stage, 0))
+    return newest
+
+
+# -- writing
+
+
+def replace(
+    root: Path, name: str, rows: pa.Table, replacements: Sequence[Replacement], entries: Sequence[Entry]
+) -> None:
+    """Commit `rows` in the place of all that `replacements` name, then record `entries` in the ledger.
+
+    One atomic commit: after a crash the rows are there with their ledger entries in the commit's
+    metadata (see `repair`), or nothing is. Repeated beside other writers and compactions. Without
+    rows the replaced ones are deleted; if there are none either, only the ledger is written.
+    """
+    stamped = _stamped(entries)
+    properties = CommitProperties(
+        custom_metadata={METADATA: json.dumps([asdict(one) for one in stamped])}, max_commit_retries=100
+    )
+    predicate = " or ".join(replacement.predicate() for replacement in replacements)
+
+    def attempt() -> int | None:
+        table = open_table(root, name)
+        before = table.version()
+        if rows.num_rows:
+            write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
+        else:
+            table.delete(predicate, commit_properties=properties)
+        return table.version() if table.version() != before else None
+
+    committed = _persist(root / name, attempt)
+    record(root, [dataclasses.replace(one, table_version=committed) for one in stamped])
+
+
+def put(root: Path, name: str, rows: Sequence[Mapping[str, Any]], run_id: str) -> None:
+    """Insert rows, each in the place of the row with its key."""
+    table = TABLES[name]
+    frame = pa.Table.from_pylist([dict(row) for row in rows], schema=table.schema)
+    replacements = [Replacement({column: row[column] for column in table.key}) for row in rows]
+    replace(root, name, frame, replacements, [entry(name, run_id=run_id, rows=len(rows))])
+
+
+def record(root: Path, entries: Sequence[Entry]) -> None:
+    """Write ledger rows. Those of a commit take the place of the same commit's, so twice is once."""
+    by_commit: dict[tuple[str, int | None], list[Entry]] = {}
+    for one in _stamped(entries):
+        by_commit.setdefault((one.stage, one.table_version), []).append(one)
+    for (stage, number), group in by_commit.items():
+        rows = _ledger_rows(group)
+        predicate = None if number is None else _equal({"stage": stage, "table_version": number})
+
+        def attempt(rows: pa.Table = rows, predicate: str | None = predicate) -> None:
+            mode: Any = "append" if predicate is None else "overwrite"
+            retries = CommitProperties(max_commit_retries=100)
+            write_deltalake(
+                open_table(root, "runs"), rows, mode=mode, predicate=predicate, commit_properties=retries
+            )
+
+        _persist(root / "runs", attempt)
+
+
+def _ledger_rows(entries: Iterable[Entry]) -> pa.Table:
+    rows = [{**asdict(one), "finished_at": datetime.fromisoformat(one.finished_at)} for one in entries]
+    return pa.Table.from_pylist(rows, schema=RUNS.schema)
+
+
+def _stamped(entries: Iterable[Entry]) -> list[Entry]:
+    now = datetime.now(UTC).isoformat()
+    return [one if one.finished_at else dataclasses.replace(one, finished_at=now) for one in entries]
+
+
+def repair(root: Path) -> int:
+    """Write the ledger rows that a crash between commit and ledger lost; returns how many.
+
+    Each commit carries them in its metadata. Commits older than the last REPAIR_DEPTH are left: their
+    units are then done again, with the same result.
+    """
+    lost: list[Entry] = []
+    runs = open_table(root, "runs")
+    ledger = runs.to_pyarrow_table(columns=["stage", "table_version"]).to_pylist()
+    known = {(row["stage"], row["table_version"]) for row in ledger}
+    for name in sorted(set(TABLES) - {"runs"} | {row["stage"] for row in ledger}):
+        table = open_table(root, name)
+        if (name, table.version()) in known or table.version() == 0:
+            continue
+        for commit in table.history(REPAIR_DEPTH):
+            if METADATA in commit and (name, commit["version"]) not in known:
+                for one in json.loads(commit[METADATA]):
+                    lost.append(Entry(**{**one, "table_version": commit["version"]}))
+    record(root, lost)
+    return len(lost)
+
+
+def _persist(where: Path, attempt: Callable[[], T]) -> T:
+    """Call `attempt` until no other writer is in its way, waiting a random, growing while in between."""
+    for number in range(ATTEMPTS):
+        try:
+            return attempt()
+        except (CommitFailedError, DeltaError) as error:
+            if number == ATTEMPTS - 1 or not _is_conflict(error):
+                raise LakeError(f"{where}: cannot be written: {error}") from error
+            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**number)))  # noqa: S311
+        except OSError as error:
+            raise LakeError(f"{where}: cannot be written: {error}") from error
+    raise AssertionError("unreachable")
+
+
+def _is_conflict(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, CommitFailedError) or any(
+        word in text for word in ("conflict", "concurrent", "transaction", "version", "not found")
+    )
+
+
+# -- upkeep
+
+
+def history(root: Path, name: str) -> list[dict[str, Any]]:
+    """The table's commits, newest first: version, UTC time, operation, rows written."""
+    commits = []
+    for commit in open_table(root, name).history():
+        metrics = commit.get("operationMetrics") or {}
+        commits.append(
+            {
+                "version": commit["version"],
+                "at": datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
+                "operation": commit["operation"],
+                "rows": metrics.get("num_added_rows"),
+                "units": len(json.loads(commit.get(METADATA, "[]"))),
+            }
+        )
+    return commits
+
+
+def optimize(root: Path, name: str) -> int:
+    """Merge the table's small files; returns how many were merged. Readers and writers may go on."""
+
+    def attempt() -> tuple[int, int]:
+        table = open_table(root, name)
+        merged = table.optimize.compact()["numFilesRemoved"]
+        return int(merged), table.version()
+
+    merged, number = _persist(root / name, attempt)
+    if merged and name != "runs":
+        _record_upkeep(root, name, number, "optimize")
+    return int(merged)
+
+
+def vacuum(root: Path, name: str, retention_hours: int) -> int:
+    """Delete files that no version of the last `retention_hours` needs; returns how many."""
+    table = open_table(root, name)
+    deleted = table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False)
+    if deleted and name != "runs":
+        _record_upkeep(root, name, table.version(), "vacuum")
+    return len(deleted)
+
+
+def _record_upkeep(root: Path, name: str, number: int, operation: str) -> None:
+    """Let snapshots see the new version: files of older ones will be vacuumed."""
+    done = entry(name, run_id=new_run_id(), parameters={"operation": operation})
+    record(root, [dataclasses.replace(done, table_version=number)])

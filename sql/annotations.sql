@@ -1,0 +1,74 @@
+-- annotations: every shape and centre of the annotation files, with what its group means.
+--
+-- table     annotations
+-- key       slide_id, source, annotation_id
+-- over      annotation_files
+-- identity  source, kind
+-- grain     one row per shape, or per centre of a coordinate list
+-- units     geometry: WKB, level-0 pixels; label: 1 tumor, 0 normal
+
+with
+
+shapes as (
+
+    select
+        slide_id,
+        source,
+        format,
+        unnest(read_annotations(path, format), recursive := true)
+    from annotation_files
+    where kind = 'area'
+
+),
+
+meant as (
+
+    select
+        s.slide_id,
+        s.source,
+        s.annotation_id,
+        s.group_name,
+        g.label,
+        coalesce(g.is_exclusion, false) as is_exclusion,
+        s.geometry,
+        s.note,
+        s.format
+    from shapes as s
+    left join annotation_groups as g on lower(s.group_name) = g.group_name
+
+),
+
+centres as (
+
+    select distinct
+        c.slide_id,
+        c.source,
+        format('{},{}', c.x, c.y) as annotation_id,
+        null as group_name,
+        c.label,
+        false as is_exclusion,
+        make_point(c.x, c.y) as geometry,
+        null as note,
+        f.format
+    from coordinates as c
+    inner join annotation_files as f on c.slide_id = f.slide_id and c.source = f.source
+    where f.kind = 'point'
+
+)
+
+select
+    slide_id,
+    source,
+    annotation_id,
+    group_name,
+    label,
+    is_exclusion,
+    geometry,
+    note,
+    format
+from (
+    select * from meant
+    union all
+    select * from centres
+) as everything
+order by slide_id, source, annotation_id

@@ -1,0 +1,41 @@
+-- annotated_slides: what each slide's labels follow from, and a hash that changes when it does.
+--
+-- A file without a shape tells that nothing was found: its slide is annotated too. A slide that is
+-- known to be normal needs no annotation.
+--
+-- grain   one row per slide and kind of evidence: 'area' or 'point'
+
+with
+
+latest as (  -- the newest load of every annotation file that succeeded
+
+    select
+        slide_id,
+        identity ->> 'source' as source,
+        arg_max(fingerprint, finished_at) as fingerprint,
+        arg_max(identity ->> 'kind', finished_at) as kind
+    from runs
+    where stage = 'annotations' and slide_id is not null and status in ('ok', 'empty')
+    group by all
+
+),
+
+evidence as (
+
+    select slide_id, kind, md5(string_agg(fingerprint, ',' order by source)) as annotation_hash
+    from latest
+    group by all
+
+    union all
+
+    select slide_id, 'area' as kind, 'normal' as annotation_hash
+    from slides
+    where
+        lower(label) = 'normal'
+        and slide_id not in (select slide_id from latest where kind = 'area')
+
+)
+
+select slide_id, kind, annotation_hash
+from evidence
+order by slide_id, kind
