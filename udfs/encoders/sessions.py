@@ -1,0 +1,137 @@
+"""Opens an ONNX Runtime session on the fastest provider of this machine that honours a precision."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from udfs.encoders.onnx_file import OnnxFile
+from udfs.errors import EncoderError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+# Images in one run: few stay in a CPU's caches, a GPU wants many. Each of DuckDB's threads makes runs
+# of its own, so the CPU provider gets one thread for each: two that share two cores wait for each other.
+_BATCHES = {"CUDA": 64, "OpenVINO": 8, "CPU": 4}
+_CPU_THREADS = 1
+_HONOURED = {"CUDA": {"fp32", "fp16"}, "OpenVINO": {"fp32", "bf16", "int8"}, "CPU": {"fp32", "int8"}}
+_REMEDIES = {
+    "bf16": "use an Intel CPU that has BF16 with onnxruntime-ep-openvino, or declare fp32",
+    "fp16": "use a CUDA GPU with onnxruntime-gpu",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open session, its provider's short name, and how many images each of its runs takes."""
+
+    session: ort.InferenceSession
+    provider: str
+    batch: int
+
+
+def open_session(file: OnnxFile, precision: str, input_px: int) -> Session:
+    """Open `file` where `precision` is honoured: on CUDA, else OpenVINO, else ONNX Runtime's own CPU provider.
+
+    Raises EncoderError when no provider here honours it, or none can run the file.
+    """
+    _check_precision(file, precision)
+    why = f"nothing on this machine computes in {precision}"
+    remedy = _REMEDIES.get(precision, "export it again, with an older opset if need be")
+    for provider in _providers(precision):
+        try:
+            session = _open(file, provider, precision, input_px)
+        except runtime_errors() as error:
+            why = f"{provider} cannot run it ({summary(error)})"
+            continue
+        if session is not None:
+            return session
+    raise EncoderError(f"{file.path}: {why}; {remedy}")
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises when it cannot open or run a graph; they share no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = "EPFail Fail InvalidArgument InvalidGraph InvalidProtobuf NoSuchFile NotImplemented RuntimeException"
+    return tuple(getattr(state, name) for name in names.split())
+
+
+def summary(error: Exception) -> str:
+    """The first line of an error."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _check_precision(file: OnnxFile, precision: str) -> None:
+    """Refuse a declaration that the graph itself contradicts."""
+    if precision not in PRECISIONS:
+        raise EncoderError(f"{file.path}: unknown precision {precision}; declare one of {', '.join(PRECISIONS)}")
+    stored = "int8" if file.is_quantised else "fp16" if file.is_half else "fp32"
+    if stored != ("fp32" if precision == "bf16" else precision):
+        raise EncoderError(f"{file.path}: declared {precision}, but its weights are {stored}; declare {stored}")
+
+
+def _providers(precision: str) -> list[str]:
+    """The providers of this machine that honour `precision`, fastest first."""
+    import onnxruntime as ort
+
+    present = ["CPU"]
+    if _openvino_device() is not None and (precision != "bf16" or _computes_bf16()):
+        present.insert(0, "OpenVINO")
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        present.insert(0, "CUDA")
+    return [provider for provider in present if precision in _HONOURED[provider]]
+
+
+def _open(file: OnnxFile, provider: str, precision: str, input_px: int) -> Session | None:
+    """A session that runs on `provider`; None where ONNX Runtime left it for another."""
+    import onnxruntime as ort
+
+    batch = file.batch if isinstance(file.batch, int) else _BATCHES[provider]
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors are raised; warnings about graphs are no user's business
+    for name, size in ((file.batch, batch), (file.height, input_px), (file.width, input_px)):
+        if isinstance(name, str):
+            options.add_free_dimension_override_by_name(name, size)
+    if provider == "OpenVINO":
+        hint = "bf16" if precision == "bf16" else "f32"
+        config = json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": hint}})
+        options.add_provider_for_devices([_openvino_device()], {"load_config": config})
+        return Session(ort.InferenceSession(file.path, options), provider, batch)
+    if provider == "CPU":
+        options.intra_op_num_threads = _CPU_THREADS
+        return Session(ort.InferenceSession(file.path, options, ["CPUExecutionProvider"]), provider, batch)
+    cuda = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}  # TF32 is not fp32; the search may vary
+    session = ort.InferenceSession(file.path, options, [("CUDAExecutionProvider", cuda)])
+    return Session(session, provider, batch) if "CUDAExecutionProvider" in session.get_providers() else None
+
+
+@functools.cache
+def _openvino_device() -> Any | None:
+    """The CPU as the OpenVINO plugin offers it: it does so for Intel's alone. None without one."""
+    import onnxruntime as ort
+
+    try:
+        import onnxruntime_ep_openvino as plugin
+    except ImportError:
+        return None
+    ort.register_execution_provider_library("OpenVINO", plugin.get_library_path())
+    cpu = ort.OrtHardwareDeviceType.CPU
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == plugin.get_ep_name()]
+    return next((device for device in devices if device.device.type == cpu), None)
+
+
+@functools.cache
+def _computes_bf16() -> bool:
+    """Whether this CPU has BF16 arithmetic; False where the system does not tell."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
