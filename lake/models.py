@@ -1,0 +1,108 @@
+"""Trained models: kept by MLflow, described in the lake, loaded without ever unpickling."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lake import store
+from udfs.errors import ModelError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+REGISTERED_NAME = "histolake"
+EXPERIMENT = "histolake"
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A scikit-learn classifier with classes 0 and 1, as the SQL function predict wants it."""
+
+    estimator: Any
+    dims: int
+
+    def probability(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probability of tumor, shape (n,), of embeddings of shape (n, dims)."""
+        return np.asarray(self.estimator.predict_proba(embeddings)[:, 1], np.float64)
+
+
+def tracking(root: Path) -> MlflowClient:
+    """MLflow with the lake's own store: SQLite and a folder of artifacts in the lake's folder mlflow/."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking._model_registry.client", "mlflow.sklearn"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import mlflow  # takes seconds: only when a model is at hand
+
+    folder = root / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = mlflow.MlflowClient(uri, uri)
+    if client.get_experiment_by_name(EXPERIMENT) is None:
+        client.create_experiment(EXPERIMENT, artifact_location=(folder / "artifacts").as_uri())
+    mlflow.set_experiment(EXPERIMENT)
+    return client
+
+
+def rows(root: Path) -> list[dict[str, Any]]:
+    """The models of the lake, newest first."""
+    found = store.open_table(root, "models").to_pyarrow_table().to_pylist()
+    return sorted(found, key=lambda row: row["trained_at"], reverse=True)
+
+
+def champion(root: Path) -> str | None:
+    """The model_id that predictions, metrics and heatmaps are of by default."""
+    settings = store.open_table(root, "settings").to_pyarrow_table().to_pylist()
+    return next((row["value"] for row in settings if row["name"] == CHAMPION), None)
+
+
+def find(root: Path, wanted: str | None) -> dict[str, Any]:
+    """The model of that model_id, MLflow URI or MLflow run id; without a name, the champion.
+
+    Raises ModelError when there is none, naming those that there are.
+    """
+    known = rows(root)
+    name = wanted or champion(root)
+    for row in known:
+        if name in (row["model_id"], row["uri"], row["mlflow_run_id"]):
+            return row
+    listing = ", ".join(row["model_id"] for row in known)
+    if not listing:
+        raise ModelError(f"{root}: no model in the lake yet; train one with `histolake train`")
+    raise ModelError(f"{root}: no model {name!r}; models are {listing}")
+
+
+def load_model(root: Path, model_id: str) -> Classifier:
+    """The classifier of that model_id, read from its skops file: only scikit-learn's own types are built.
+
+    Raises ModelError when it is not in the lake, not stored as skops, or holds other types.
+    """
+    row = find(root, model_id)
+    tracking(root)
+    import mlflow.artifacts
+    import mlflow.exceptions
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(row["uri"]))
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise ModelError(f"model {model_id}: its files are gone from {root / 'mlflow'} ({error}); train again") from None
+    file = folder / "model.skops"
+    if not file.is_file():
+        raise ModelError(f"model {model_id}: {folder} holds no model.skops; pickled models are not loaded")
+    try:
+        estimator = skops.io.load(file)
+    except UntrustedTypesFoundException as error:
+        raise ModelError(f"model {model_id}: {file} holds types that are not scikit-learn's own: {error}") from None
+    return Classifier(estimator, row["dims"])

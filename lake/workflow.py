@@ -1,0 +1,280 @@
+"""What the commands do: choose tiling, encoder and model, then run the stages that follow from them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lake import models, session, store, tiling
+from lake.pipeline import Summary, run_stage
+from lake.progress import Progress
+from lake.sql_files import Stage, stages
+from lake.tiling import Tiling
+from udfs.encoders import catalog
+from udfs.encoders.encoder import EncoderSpec
+from udfs.errors import EncoderError, HistolakeError, ModelError
+from udfs.slide import Area
+
+DEFAULT_MPP = 0.5
+INGESTED = ("slides", "annotations")  # stages of `ingest`; `predict` runs predictions, `run` all others
+LABEL_RULE = "centre"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user asked `run` for; None where nothing was said."""
+
+    slides: Sequence[str] = ()
+    stages: Sequence[str] = ()
+    patch_px: int | None = None
+    mpp: float | None = None
+    stride_px: int | None = None
+    min_tissue: float | None = None
+    tissue_od: float | None = None
+    allow_upsampling: bool = False
+    at_centres: bool = False
+    region: Area | None = None
+    encoder: str | None = None
+    label_rule: str | None = None
+    image_format: str = "jpeg"
+    retry_failed: bool = False
+
+    @property
+    def asks_for_tiling(self) -> bool:
+        """Whether any option of the tiling was given."""
+        given = (self.patch_px, self.mpp, self.stride_px, self.min_tissue, self.tissue_od, self.region)
+        return any(value is not None for value in given) or self.allow_upsampling or self.at_centres
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a run works on, and why it is that encoder."""
+
+    patch_set: str
+    encoder: EncoderSpec
+    why: str
+    label_rule: str
+
+
+def run(root: Path, wanted: Wanted, *, run_id: str, progress: Progress | None = None) -> tuple[Choice, list[Summary]]:
+    """Run all stages between ingest and training, or those asked for, on the slides asked for.
+
+    Raises HistolakeError when no slide matches, or a stage is not known.
+    """
+    with session.connect(root, udfs=()) as con:
+        slides = [row[0] for row in con.execute("select slide_id from slides order by slide_id").fetchall()]
+        glob = "select count(*) from slides where list_contains($ids, slide_id) and slide_id glob $pattern"
+        if not slides:
+            raise HistolakeError(f"{root}: no slides yet; register some with `histolake ingest`")
+        for pattern in wanted.slides:
+            if con.execute(glob, {"ids": slides, "pattern": pattern}).fetchone() == (0,):
+                raise HistolakeError(f"--slide {pattern}: no slide matches; slides are {_listed(slides)}")
+    known = {name: each for name, each in stages(root).items() if name not in (*INGESTED, "predictions")}
+    selected = _selected(known, wanted.stages)
+    choice = choose(root, wanted, run_id)
+    is_points = choice.label_rule == "points"
+    parameters: dict[str, Any] = {
+        "patch_set": choice.patch_set,
+        "encoder_id": choice.encoder.encoder_id,
+        "input_px": choice.encoder.input_px,
+        "label_rule": choice.label_rule,
+        "min_covered": _min_covered(choice.label_rule),
+        "kind": "point" if is_points else "area",
+        "image_format": wanted.image_format,
+    }
+    summaries = [
+        run_stage(
+            root,
+            stage,
+            parameters,
+            run_id=run_id,
+            slides=wanted.slides,
+            retry_failed=wanted.retry_failed,
+            progress=progress,
+        )
+        for stage in selected
+    ]
+    return choice, summaries
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _selected(known: Mapping[str, Stage], asked: Iterable[str]) -> list[Stage]:
+    asked = list(asked)
+    for name in asked:
+        if name not in known:
+            raise HistolakeError(f"--stage {name}: no such stage; stages are {', '.join(known)}")
+    return [each for name, each in known.items() if name in asked or (not asked and not each.is_optional)]
+
+
+def choose(root: Path, wanted: Wanted, run_id: str) -> Choice:
+    """Settle encoder and tiling, and write to the lake what is new of them."""
+    encoder, why = choose_encoder(root, wanted.encoder, run_id)
+    if wanted.asks_for_tiling:
+        patch_set = tiling.register(root, _tiling(wanted, encoder), run_id)
+    else:
+        patch_set = existing_patch_set(root) or tiling.register(root, _tiling(wanted, encoder), run_id)
+    rule = wanted.label_rule or ("points" if patch_set.startswith("centres-") else LABEL_RULE)
+    if rule not in (LABEL_RULE, "points"):
+        rule = f"covered>={_min_covered(rule):g}"
+    return Choice(patch_set, encoder, why, rule)
+
+
+def _tiling(wanted: Wanted, encoder: EncoderSpec) -> Tiling:
+    given = {name: getattr(wanted, name) for name in ("stride_px", "min_tissue", "tissue_od", "region")}
+    return Tiling(
+        patch_px=wanted.patch_px or encoder.input_px,
+        mpp=wanted.mpp or DEFAULT_MPP,
+        tiling="centres" if wanted.at_centres else "grid",
+        allow_upsampling=wanted.allow_upsampling,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _min_covered(rule: str) -> float | None:
+    if rule in (LABEL_RULE, "points"):
+        return None
+    try:
+        fraction = float(rule.removeprefix("covered>="))
+    except ValueError:
+        fraction = -1.0
+    if not rule.startswith("covered>=") or not 0 < fraction <= 1:
+        raise HistolakeError(f"--label-rule {rule}: must be centre, points or covered>=F with F above 0 up to 1")
+    return fraction
+
+
+def existing_patch_set(root: Path) -> str | None:
+    """The tiling meant when none is named: the champion's, else the lake's only one; None without any.
+
+    Raises HistolakeError listing the choices when there are several.
+    """
+    model_id = models.champion(root)
+    if model_id:
+        return str(models.find(root, model_id)["patch_set"])
+    names = store.open_table(root, "patch_sets").to_pyarrow_table(columns=["patch_set"])["patch_set"].to_pylist()
+    if len(names) > 1:
+        raise HistolakeError(f"which patches? say --patch-px and --mpp, or --patch-set; there are {', '.join(sorted(names))}")
+    return names[0] if names else None
+
+
+def choose_encoder(root: Path, name: str | None, run_id: str) -> tuple[EncoderSpec, str]:
+    """The encoder called `name` (name, encoder_id or 'auto'), its ONNX file in the lake, and why it is that one.
+
+    'auto', and no name, mean the one that the lake uses already; a new lake takes the best at hand and
+    keeps the choice.
+    """
+    known = {row["encoder_id"]: EncoderSpec(**row) for row in store.open_table(root, "encoders").to_pyarrow_table().to_pylist()}
+    settings = {row["name"]: row["value"] for row in store.open_table(root, "settings").to_pyarrow_table().to_pylist()}
+    kept = known.get(settings.get("encoder_id", ""))
+    if name in (None, "auto") and kept:
+        return kept, "the lake uses it"
+    for spec in known.values():
+        if name == spec.encoder_id:
+            return spec, "asked for"
+    named = [spec for spec in known.values() if spec.name == name]
+    if len(named) > 1:
+        raise EncoderError(f"--encoder {name}: say which one: {', '.join(spec.encoder_id for spec in named)}")
+    if named:
+        return named[0], "asked for"
+    chosen, why = (name, "asked for") if name not in (None, "auto") else catalog.choose_auto()
+    if chosen not in catalog.BUILT_IN:
+        has = ", ".join([*catalog.BUILT_IN, *(spec.name for spec in known.values())])
+        raise EncoderError(f"--encoder {chosen}: no such encoder; there are {has}; add one with `histolake encoders add`")
+    spec, file = catalog.prepare(chosen)
+    add_encoder(root, spec, file, run_id)
+    if not kept:
+        store.put(root, "settings", [{"name": "encoder_id", "value": spec.encoder_id}], run_id)
+    return spec, why
+
+
+def add_encoder(root: Path, spec: EncoderSpec, file: Path, run_id: str) -> None:
+    """Copy the encoder's ONNX file into the lake and describe it in the table encoders."""
+    target = session.encoder_file(root, spec.sha256)
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{run_id}")
+        shutil.copyfile(file, partial)
+        partial.replace(target)
+    known = store.open_table(root, "encoders").to_pyarrow_table(columns=["encoder_id"])["encoder_id"].to_pylist()
+    if spec.encoder_id not in known:
+        store.put(root, "encoders", [asdict(spec)], run_id)
+
+
+def predict(
+    root: Path,
+    *,
+    model: str | None = None,
+    slides: Sequence[str] = (),
+    region: Area | None = None,
+    retry_failed: bool = False,
+    run_id: str,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], list[Summary]]:
+    """Score every patch set that the model may score (only that of `region`, if given); returns the model's row.
+
+    Raises ModelError when the lake has no features that the model takes.
+    """
+    row = models.find(root, model)
+    with session.connect(root, udfs=()) as con:
+        found = con.execute(
+            "select patch_set from patch_sets where patch_px = $px and mpp = $mpp "
+            "and ($x is null or (region_x = $x and region_y = $y and region_width = $w and region_height = $h)) "
+            "order by patch_set",
+            {"px": row["patch_px"], "mpp": row["mpp"]}
+            | dict(zip("xywh", (region.x, region.y, region.width, region.height) if region else (None,) * 4, strict=True)),
+        ).fetchall()
+        used = con.execute("select distinct patch_set, encoder_id from features").fetchall()
+    patch_sets = [name for (name,) in found if (name, row["encoder_id"]) in used]
+    if not patch_sets:
+        listing = ", ".join(f"{name} by {encoder}" for name, encoder in used) or "none"
+        raise ModelError(
+            f"model {row['model_id']} takes features of {row['encoder_id']} on {row['patch_px']} px patches at "
+            f"{row['mpp']:g} microns per pixel{' of that region' if region else ''}; the lake has {listing}; "
+            "make them with `histolake run`"
+        )
+    stage = stages(root)["predictions"]
+    summaries = []
+    for patch_set in patch_sets:
+        parameters = {"patch_set": patch_set, "encoder_id": row["encoder_id"], "model_id": row["model_id"]}
+        summaries.append(
+            run_stage(
+                root, stage, parameters, run_id=run_id, slides=slides, retry_failed=retry_failed, progress=progress
+            )
+        )
+    return row, summaries
+
+
+def area_named(root: Path, text: str, slide: str | None) -> Area:
+    """The region meant by 'X,Y,W,H' (level-0 px) or by the name of an annotation of `slide`: its bounding box.
+
+    Raises HistolakeError when it is neither.
+    """
+    numbers = text.split(",")
+    if len(numbers) == 4:
+        try:
+            x, y, width, height = (float(number) for number in numbers)
+        except ValueError:
+            pass
+        else:
+            if width <= 0 or height <= 0:
+                raise HistolakeError(f"--region {text}: width and height must be above 0")
+            return Area(x, y, width, height)
+    if slide is None:
+        raise HistolakeError(f"--region {text}: give X,Y,W,H, or name one slide whose annotation that is")
+    with session.connect(root, udfs=["bounding_box"]) as con:
+        rows = con.execute(
+            "select annotation_id, bounding_box(geometry) from annotations "
+            "where slide_id = $slide and format <> 'ncrf_csv' order by annotation_id",
+            {"slide": slide},
+        ).fetchall()
+    for name, box in rows:
+        if name == text and box:
+            return Area(*box)
+    has = ", ".join(repr(name) for name, _ in rows) or "none"
+    raise HistolakeError(f"--region {text}: neither X,Y,W,H nor an annotation of {slide}, which has {has}")

@@ -1,0 +1,107 @@
+-- patch: how well the probabilities of patches agree with their labels, per split.
+--
+-- Every number has its usual definition; ties of probability count half in the AUC (Mann-Whitney) and
+-- are one threshold in the average precision. A number that a split has no answer to is NULL.
+--
+-- grain     one row per split and name
+-- params    $model_id, $patch_set, $label_rule   whose predictions meet which labels
+--           $threshold                           from which probability on a patch counts as tumor
+
+with
+
+scored as (
+
+    select s.split, l.label, p.probability
+    from predictions as p
+    inner join current_labels as l
+        on
+            p.bucket = l.bucket
+            and p.slide_id = l.slide_id
+            and p.patch_set = l.patch_set
+            and p.x = l.x
+            and p.y = l.y
+    inner join slide_tilings as s
+        on p.slide_id = s.slide_id and p.patch_set = s.patch_set and p.fingerprint = s.fingerprint
+    where
+        p.model_id = $model_id
+        and p.patch_set = $patch_set
+        and l.label_rule = $label_rule
+
+),
+
+counted as (
+
+    select
+        split,
+        count(*) as patches,
+        count(*) filter (label = 1 and probability >= $threshold) as tp,
+        count(*) filter (label = 0 and probability >= $threshold) as fp,
+        count(*) filter (label = 0 and probability < $threshold) as tn,
+        count(*) filter (label = 1 and probability < $threshold) as fn,
+        avg((probability - label) ** 2) as brier
+    from scored
+    group by split
+
+),
+
+thresholds as (  -- every probability that occurs, highest first
+
+    select
+        split,
+        probability,
+        sum(label) as positives,
+        count(*) - sum(label) as negatives
+    from scored
+    group by split, probability
+
+),
+
+cumulated as (
+
+    select
+        split,
+        positives,
+        negatives,
+        sum(positives) over (partition by split order by probability desc) as found,
+        sum(positives + negatives) over (partition by split order by probability desc) as called,
+        sum(negatives) over (partition by split order by probability) - negatives as below
+    from thresholds
+
+),
+
+ranked as (
+
+    select
+        split,
+        sum(positives * (below + negatives / 2)) / nullif(sum(positives) * sum(negatives), 0) as auc,
+        sum(positives * found / called) / nullif(sum(positives), 0) as average_precision
+    from cumulated
+    group by split
+
+),
+
+wide as (
+
+    select
+        c.split,
+        c.patches::double as patches,
+        c.tp::double as tp,
+        c.fp::double as fp,
+        c.tn::double as tn,
+        c.fn::double as fn,
+        (c.tp + c.tn) / c.patches as accuracy,
+        (c.tp / nullif(c.tp + c.fn, 0) + c.tn / nullif(c.tn + c.fp, 0)) / 2 as balanced_accuracy,
+        c.tp / nullif(c.tp + c.fn, 0) as sensitivity,
+        c.tn / nullif(c.tn + c.fp, 0) as specificity,
+        2 * c.tp / nullif(2 * c.tp + c.fp + c.fn, 0) as f1,
+        r.auc::double as auc,
+        r.average_precision::double as average_precision,
+        c.brier
+    from counted as c
+    inner join ranked as r on c.split = r.split
+
+)
+
+select split, name, value
+from wide unpivot include nulls (value for name in (columns(* exclude split))) as long
+order by split, name
