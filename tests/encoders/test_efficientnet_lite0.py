@@ -18,6 +18,8 @@ from udfs.encoders.encoder import Encoder, describe
 from udfs.encoders.torch_file import MAGIC, read_tensors
 from udfs.errors import EncoderError
 
+torch.set_num_threads(1)  # threads that share busy cores spend most of their time waiting for each other
+
 # repeats, kernel, stride, expansion, channels in and out: efficientnet_lite_builder.py
 BLOCKS = [
     (1, 3, 1, 1, 32, 16),
