@@ -43,8 +43,9 @@ def draw_layout(rng: np.random.Generator, tumor_index: int | None) -> Layout:
     if tumors and len(radii) == 1:
         hole = _blob(rng, tumors[0].representative_point(), 0.36 * radii[0], 0.15)
         tumors[0] = _largest(tumors[0].difference(hole.intersection(tumors[0].buffer(-60))))
-    fat = _draw_fat(rng, tissue).difference(shapely.union_all(tumors).buffer(90))
-    return Layout(tissue, fat, tuple(tumors))
+    kept_out = shapely.union_all([Polygon(tumor.exterior) for tumor in tumors]).buffer(90)
+    fat = _draw_fat(rng, tissue).difference(kept_out)
+    return Layout(tissue, fat.buffer(-60).buffer(60), tuple(tumors))  # no slivers of fat
 
 
 def _draw_tissue(rng: np.random.Generator) -> BaseGeometry:

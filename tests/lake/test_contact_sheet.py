@@ -67,6 +67,19 @@ def test_several_resolutions_show_one_center_side_by_side_with_its_own_extent_ou
     assert all(center[1] == pytest.approx(centers[0][1], abs=1) for center in centers)
 
 
+def test_every_column_is_headed_by_its_resolution(slide):
+    sheet = show(patches(slide), mpp=[0.25, 0.5], patch_px=160)
+    left, top, right, _ = boxes_of(sheet, GREEN)[0]
+    heads = np.asarray(sheet)[top - 18 : top, left : right + 170].min(axis=2) < 100
+    assert heads[:, :160].sum() > 100
+    assert heads[:, 160:170].sum() == 0
+    assert heads[:, 170:].sum() > 80
+
+
+def test_a_view_of_the_patchs_own_extent_is_not_outlined(slide):
+    assert boxes_of(show(patches(slide), mpp=[50 / 160], patch_px=160), OUTLINE) == []
+
+
 def test_microns_per_pixel_of_each_axis_are_kept_apart(slide):
     sheet = show(patches(slide, mpp_x=1.0, mpp_y=0.5), mpp=[1.0], patch_px=160)
     assert sizes_of(boxes_of(sheet, OUTLINE)) == [(100, 50)]
@@ -102,9 +115,11 @@ def test_captions_stay_within_their_patch_and_long_errors_are_shortened(slide):
 
 
 def test_the_header_names_every_slide(slide):
-    one = np.asarray(show(patches(slide, slide_id="a"), patch_px=160))[:40]
-    two = np.asarray(show(pl.concat([patches(slide, slide_id="a"), patches(slide, slide_id="bb")]), patch_px=160))[:40]
-    assert (two.min(axis=2) < 100).sum() > (one.min(axis=2) < 100).sum() > 100
+    def ink(*slide_ids: str) -> int:
+        sheet = show(pl.concat([patches(slide, slide_id=name) for name in slide_ids]), patch_px=160)
+        return int((np.asarray(sheet)[:40].min(axis=2) < 100).sum())
+
+    assert ink("a", "bb") > ink("a", "a") > 100
 
 
 def test_an_empty_frame_is_refused(slide):

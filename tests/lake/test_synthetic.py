@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from shapely import union_all
+from shapely.affinity import translate
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -87,25 +88,50 @@ def test_tumor_slides_are_annotated_the_first_with_a_hole_and_normal_slides_have
     assert {group.attrib["Name"] for group in root.iter("Group")} == {"Tumor", "Exclusion"}
 
 
+def mean_along(pixels: np.ndarray, ring: Polygon, distance: float) -> tuple[float, float]:
+    """Mean red of the pixels on the line that runs `distance` outside a ring, and the line's length."""
+    line = ring.buffer(distance).exterior
+    x, y = np.array([line.interpolate(step).coords[0] for step in np.arange(0, line.length, 1.0)]).astype(int).T
+    return float(pixels[y, x].mean()), line.length
+
+
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_the_pixels_turn_into_tumor_within_two_pixels_of_the_polygon(slides, index):
     """Red light falls where hematoxylin-rich tumor begins: its mean along lines parallel to the outline."""
     pixels = pixels_of(slides[index])[..., 0].astype(float)
     distances = np.arange(-9, 10)
-    lines = []
-    for polygon in rings(slides[index], "Tumor") + rings(slides[index], "Exclusion"):
-        is_hole = polygon in rings(slides[index], "Exclusion")
-        profile = []
-        for distance in distances:
-            line = polygon.buffer(-distance if is_hole else distance).exterior
-            steps = np.arange(0, line.length, 1.0)
-            points = np.array([line.interpolate(step).coords[0] for step in steps]).astype(int)
-            profile.append(pixels[points[:, 1], points[:, 0]].mean())
-        lines.append((polygon.length, profile))
-    mean = np.average([profile for _, profile in lines], axis=0, weights=[length for length, _ in lines])
+    profiles, lengths = [], []
+    for sign, group in ((1, "Tumor"), (-1, "Exclusion")):
+        for ring in rings(slides[index], group):
+            profile, length = np.array([mean_along(pixels, ring, sign * distance) for distance in distances]).T
+            assert profile[-4:].mean() - profile[:4].mean() > 12
+            profiles.append(profile)
+            lengths.append(length.mean())
+    mean = np.average(profiles, axis=0, weights=lengths)
     steepest = int(np.argmax(np.convolve(np.diff(mean), np.ones(2), "valid")))
-    assert mean[-1] - mean[0] > 10
     assert abs((distances[steepest] + distances[steepest + 2]) / 2) <= 2
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_no_shift_of_the_polygons_by_more_than_two_pixels_fits_the_pixels_better(slides, index):
+    pixels = pixels_of(slides[index])[..., 0].astype(float)
+    tumors = rings(slides[index], "Tumor")
+
+    def contrast(x: int, y: int) -> float:
+        shifted = [translate(ring, x, y) for ring in tumors]
+        differences = [mean_along(pixels, ring, 3)[0] - mean_along(pixels, ring, -3)[0] for ring in shifted]
+        return float(np.average(differences, weights=[ring.length for ring in tumors]))
+
+    assert max(range(-8, 9), key=lambda x: contrast(x, 0)) in range(-2, 3)
+    assert max(range(-8, 9), key=lambda y: contrast(0, y)) in range(-2, 3)
+
+
+def test_each_slide_is_stained_in_its_own_way(slides):
+    colors = []
+    for slide in slides:
+        pixels = read_area(str(slide), Area(0, 0, 4096, 3072), 512, 384).astype(int)
+        colors.append(pixels[pixels.max(axis=2) - pixels.min(axis=2) > 30].mean(axis=0))
+    assert np.std(colors, axis=0).max() > 4
 
 
 def test_glass_is_near_white_with_noise_and_tissue_is_pink_and_purple(slides):
