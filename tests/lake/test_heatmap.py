@@ -167,15 +167,15 @@ def test_without_tiles_the_picture_says_so(gray_slide):
         assert np.array_equal(nothing, render_heatmap(gray_slide, same, title="s", mpp_x=0.5, mpp_y=0.5))
 
 
-def test_a_hundred_thousand_tiles_are_drawn_in_two_seconds(slide):
+def test_a_hundred_thousand_tiles_are_drawn_in_two_seconds_of_one_core(slide):
     rng = np.random.default_rng(0)
     count = 100_000
     many = pl.DataFrame({"x": rng.uniform(0, 1900, count), "y": rng.uniform(0, 1100, count)}).with_columns(
         span_x=pl.lit(20.0), span_y=pl.lit(20.0), probability=pl.Series(rng.random(count))
     )
-    started = time.perf_counter()
+    started = time.process_time()
     render_heatmap(slide, many, title="s", mpp_x=0.5, mpp_y=0.5)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_the_banner_is_in_the_pixels_and_in_the_file_with_the_title(slide, tmp_path):
