@@ -38,9 +38,10 @@ def tracking(root: Path) -> MlflowClient:
     """MLflow with the lake's own store: SQLite and a folder of artifacts in the lake's folder mlflow/."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking._model_registry.client", "mlflow.sklearn"):
+    import mlflow  # takes seconds: only for training and promoting
+
+    for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    import mlflow  # takes seconds: only when a model is at hand
 
     folder = root / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,19 +89,12 @@ def load_model(root: Path, model_id: str) -> Classifier:
     Raises ModelError when it is not in the lake, not stored as skops, or holds other types.
     """
     row = find(root, model_id)
-    tracking(root)
-    import mlflow.artifacts
-    import mlflow.exceptions
-    import skops.io
+    file = root / row["artifact"] / "model.skops"
+    if not file.is_file():
+        raise ModelError(f"model {model_id}: {file} is gone, or the model is not stored as skops; train again")
+    import skops.io  # with scikit-learn, a second
     from skops.io.exceptions import UntrustedTypesFoundException
 
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(row["uri"]))
-    except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise ModelError(f"model {model_id}: its files are gone from {root / 'mlflow'} ({error}); train again") from None
-    file = folder / "model.skops"
-    if not file.is_file():
-        raise ModelError(f"model {model_id}: {folder} holds no model.skops; pickled models are not loaded")
     try:
         estimator = skops.io.load(file)
     except UntrustedTypesFoundException as error:

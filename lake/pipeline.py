@@ -163,7 +163,7 @@ def _worker(
 
     def work(unit: Unit) -> Result:
         if not hasattr(connections, "con"):
-            connections.con = con.cursor()
+            connections.con = session.trace(con.cursor())
         start = time.monotonic()
         rows, error = None, None
         try:

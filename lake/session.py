@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -27,6 +28,18 @@ from udfs.predict import Model, predict_udf
 from udfs.registry import UDFS, Udf
 
 DEFAULT_LAKE = "data"
+
+Connection = duckdb.DuckDBPyConnection
+
+
+@dataclass
+class Tracing:
+    """Whether every SQL statement of this process is printed to stderr."""
+
+    on: bool = False
+
+
+tracing = Tracing()
 
 
 def lake_path(path: str | Path | None = None) -> Path:
@@ -57,12 +70,20 @@ def connect(
     tables = store.snapshot(root, at)
     con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     con.execute("set timezone = 'UTC'")
+    trace(con)
     for name, table in tables.items():
         _attach(con, name, table)
     _refuse_newer(con, root)
     _describe(con, {name: table.version() for name, table in tables.items()})
     _register(con, root, udfs)
     _create_views(con, root)
+    return con
+
+
+def trace(con: Connection) -> Connection:
+    """Have the connection, or a cursor of one, print its statements if `tracing` is on; returns it."""
+    if tracing.on:
+        con.execute("set log_query_path = '/dev/stderr'")
     return con
 
 

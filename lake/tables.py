@@ -233,6 +233,7 @@ MODELS = Table(
         label_rule=("VARCHAR", "labels.label_rule that it was trained on"),
         dims=("INTEGER", "length of the embeddings that it takes"),
         uri=("VARCHAR", "MLflow's address of the model"),
+        artifact=("VARCHAR", "MLflow's folder of the model, relative to the lake"),
         mlflow_run_id=("VARCHAR", "the MLflow run that trained it"),
         trained_at=("TIMESTAMPTZ", "UTC"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the training read"),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import duckdb
 import numpy as np
@@ -205,9 +207,14 @@ def _log(
             pyfunc_predict_fn="predict_proba",
             pip_requirements=["scikit-learn", "skops"],
         )
-    number = logged.registered_model_version
-    uri = f"models:/{models.REGISTERED_NAME}/{number}"
-    return {"uri": uri, "mlflow_run_id": run.info.run_id, "trained_at": datetime.now(UTC)}, metrics
+    location = Path(url2pathname(urlparse(mlflow.get_logged_model(logged.model_id).artifact_location).path))
+    row = {
+        "uri": f"models:/{models.REGISTERED_NAME}/{logged.registered_model_version}",
+        "artifact": location.relative_to(root).as_posix(),
+        "mlflow_run_id": run.info.run_id,
+        "trained_at": datetime.now(UTC),
+    }
+    return row, metrics
 
 
 def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> None:
@@ -217,7 +224,7 @@ def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> N
     import pandas as pd
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
 
-    rows = pd.DataFrame({"slide_id": data.slides, "label": data.y})
+    rows = pd.DataFrame({"slide_id": data.slides, "label": data.y.astype(float)})  # MLflow warns of integers
     for name, number in versions.items():
         source = DeltaDatasetSource(path=str(root / name), delta_table_version=number)
         mlflow.log_input(mlflow.data.from_pandas(rows, source=source, name=name), context="training")

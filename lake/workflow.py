@@ -120,10 +120,31 @@ def choose(root: Path, wanted: Wanted, run_id: str) -> Choice:
         patch_set = tiling.register(root, _tiling(wanted, encoder), run_id)
     else:
         patch_set = existing_patch_set(root) or tiling.register(root, _tiling(wanted, encoder), run_id)
-    rule = wanted.label_rule or ("points" if patch_set.startswith("centres-") else LABEL_RULE)
-    if rule not in (LABEL_RULE, "points"):
-        rule = f"covered>={_min_covered(rule):g}"
-    return Choice(patch_set, encoder, why, rule)
+    return Choice(patch_set, encoder, why, _rule(wanted.label_rule, patch_set))
+
+
+def choose_trained(
+    root: Path, *, encoder: str | None, patch_set: str | None, label_rule: str | None, run_id: str
+) -> Choice:
+    """What to train on: what was named, else the champion's, else the lake's only choice.
+
+    Raises HistolakeError listing the choices when there are several, and when there is nothing yet.
+    """
+    with session.connect(root, udfs=()) as con:
+        used = con.execute("select distinct patch_set, encoder_id from features order by all").fetchall()
+    if not used:
+        raise ModelError(f"{root}: no features to train on; make them with `histolake run`")
+    sets = sorted({name for name, _ in used})
+    name = patch_set or existing_patch_set(root)
+    if name not in sets:
+        raise HistolakeError(f"--patch-set {name}: has no features; patch sets with features are {', '.join(sets)}")
+    spec, why = choose_encoder(root, encoder, run_id)
+    return Choice(name, spec, why, _rule(label_rule, name))
+
+
+def _rule(asked: str | None, patch_set: str) -> str:
+    rule = asked or ("points" if patch_set.startswith("centres-") else LABEL_RULE)
+    return rule if rule in (LABEL_RULE, "points") else f"covered>={_min_covered(rule):g}"
 
 
 def _tiling(wanted: Wanted, encoder: EncoderSpec) -> Tiling:

@@ -1,0 +1,290 @@
+"""The command `histolake`: the workflow, step by step. Commands on the lake itself are in cli_lake."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lake import cli_lake, session
+from lake.cli_options import AsJson, Lake, RetryFailed, Trace
+from lake.cli_output import print_json, print_summaries, print_table, say, summaries_json
+from udfs.errors import HistolakeError
+
+app = typer.Typer(
+    help="Whole-slide pathology in SQL: slides in, tumor heatmaps out. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Slides = Annotated[
+    list[str] | None, typer.Option("--slide", metavar="GLOB", help="Only slides whose id matches; may be repeated.")
+]
+Region = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y,W,H|NAME", help="A segment of interest, level-0 px, or an annotation of the one --slide."),
+]
+
+
+def example(text: str) -> dict[str, Any]:
+    """The closing lines of a command's --help."""
+    return {"epilog": f"Example:  `{text}`"}
+
+
+@app.command(**example("histolake ingest 'slides/*.tif' --annotations 'slides/*.xml' --lake data"))
+def ingest(
+    slides: Annotated[list[str] | None, typer.Argument(metavar="[SLIDES]...", help="Slide files, folders or patterns.")] = None,
+    annotations: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="ASAP XML, named like its slide.")] = None,
+    coords_tumor: Annotated[
+        list[Path] | None, typer.Option(metavar="CSV", help="Centres of tumor patches: slide,x,y at level 0.")
+    ] = None,
+    coords_normal: Annotated[
+        list[Path] | None, typer.Option(metavar="CSV", help="Centres of normal patches: slide,x,y at level 0.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Columns slide_id, path, patient_id, split, label, mpp.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation or test, where the manifest says nothing.")] = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Register slides and annotations. What is known and unchanged is left alone."""
+    from lake import ingest as ingestion
+
+    sources = ingestion.Sources(
+        tuple(slides or ()), tuple(annotations or ()), tuple(coords_tumor or ()), tuple(coords_normal or ()), manifest, split
+    )
+    summaries = ingestion.ingest(
+        session.lake_path(lake), sources, run_id=_run_id(), retry_failed=retry_failed, progress=_progress()
+    )
+    _finish(summaries, as_json)
+
+
+@app.command(**example("histolake run --patch-px 96 --mpp 0.972 --slide 'tumor_*'"))
+def run(
+    stage: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these stages; optional ones too.")] = None,
+    slide: Slides = None,
+    region: Region = None,
+    patch_px: Annotated[int | None, typer.Option(help="Edge of a patch, px; by default the encoder's input.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Resolution to read at, microns per px; by default 0.5.")] = None,
+    stride_px: Annotated[int | None, typer.Option(help="Step of the grid, px; by default the patch's edge.")] = None,
+    min_tissue: Annotated[float | None, typer.Option(help="Smallest tissue fraction kept; by default 0.1.")] = None,
+    tissue_od: Annotated[
+        float | None, typer.Option(help="Least optical density above glass that is tissue; by default 0.05.")
+    ] = None,
+    at_centres: Annotated[bool, typer.Option("--at-centres", help="Patches at annotated points, not on a grid.")] = False,
+    allow_upsampling: Annotated[
+        bool, typer.Option("--allow-upsampling", help="Read slides that are coarser than --mpp all the same.")
+    ] = False,
+    label_rule: Annotated[
+        str | None, typer.Option(help="centre (of the patch is in tumor), covered>=F, or points.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Name or encoder_id; auto keeps the lake's.")] = None,
+    image_format: Annotated[str, typer.Option(help="Of --stage patch_images: jpeg or png.")] = "jpeg",
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Find patches, label them, embed them. Only what is missing is done."""
+    from lake import workflow
+
+    root = session.lake_path(lake)
+    area = workflow.area_named(root, region, _only(slide)) if region else None
+    wanted = workflow.Wanted(
+        slides=tuple(slide or ()),
+        stages=tuple(stage or ()),
+        patch_px=patch_px,
+        mpp=mpp,
+        stride_px=stride_px,
+        min_tissue=min_tissue,
+        tissue_od=tissue_od,
+        allow_upsampling=allow_upsampling,
+        at_centres=at_centres,
+        region=area,
+        encoder=encoder,
+        label_rule=label_rule,
+        image_format=image_format,
+        retry_failed=retry_failed,
+    )
+    choice, summaries = workflow.run(root, wanted, run_id=_run_id(), progress=_progress())
+    if not as_json:
+        say(f"encoder {choice.encoder.encoder_id}: {choice.why}; patches {choice.patch_set}; labels by {choice.label_rule}")
+    _finish(summaries, as_json)
+
+
+@app.command(**example("histolake train --lake data"))
+def train(
+    encoder: Annotated[str | None, typer.Option(help="Name or encoder_id; by default the lake's.")] = None,
+    patch_set: Annotated[str | None, typer.Option(help="Tiling; needed where the lake has several.")] = None,
+    label_rule: Annotated[str | None, typer.Option(help="As for run.")] = None,
+    as_json: AsJson = False,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Fit the patch classifier on the training slides and make it the champion."""
+    from lake import train as training
+    from lake import workflow
+
+    root, run_id = session.lake_path(lake), _run_id()
+    choice = workflow.choose_trained(root, encoder=encoder, patch_set=patch_set, label_rule=label_rule, run_id=run_id)
+    trained = training.train(
+        root,
+        patch_set=choice.patch_set,
+        encoder_id=choice.encoder.encoder_id,
+        label_rule=choice.label_rule,
+        run_id=run_id,
+    )
+    if as_json:
+        print_json(vars(trained))
+        return
+    say(f"model {trained.model_id} ({trained.uri}), C {trained.strength:g} by {trained.chosen_by}, is the champion")
+    if not trained.is_new:
+        say("the same model as before: nothing was logged")
+    print_table(("metric", "value"), sorted(trained.metrics.items()))
+
+
+@app.command(**example("histolake predict --slide tumor_001"))
+def predict(
+    model: Annotated[str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")] = None,
+    slide: Slides = None,
+    region: Region = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Give every embedded patch its probability of tumor."""
+    from lake import workflow
+
+    root = session.lake_path(lake)
+    area = workflow.area_named(root, region, _only(slide)) if region else None
+    row, summaries = workflow.predict(
+        root,
+        model=model,
+        slides=tuple(slide or ()),
+        region=area,
+        retry_failed=retry_failed,
+        run_id=_run_id(),
+        progress=_progress(),
+    )
+    if not as_json:
+        say(f"model {row['model_id']} of {row['encoder_id']}")
+    _finish(summaries, as_json)
+
+
+@app.command(**example("histolake evaluate --json"))
+def evaluate(
+    model: Annotated[str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")] = None,
+    as_json: AsJson = False,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Measure the predictions against the labels, split by split, and store the numbers."""
+    from lake import evaluate as evaluation
+
+    measured = evaluation.evaluate(session.lake_path(lake), model=model, run_id=_run_id())
+    by_split: dict[str, dict[str, float]] = {}
+    for split, name, value in measured.rows():
+        by_split.setdefault(split, {})[name] = value
+    if as_json:
+        print_json(by_split)
+        return
+    splits = [split for split in ("train", "validation", "test") if split in by_split]
+    names = list(dict.fromkeys(measured["name"]))
+    print_table(("patch metric", *splits), [(name, *(by_split[split].get(name) for split in splits)) for name in names])
+
+
+@app.command(**example("histolake heatmap tumor_001 --out tumor_001.png"))
+def heatmap(
+    slide: Annotated[str, typer.Argument(help="slide_id")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    region: Region = None,
+    tint: Annotated[bool, typer.Option("--tint", help="Redden each tile by its probability.")] = False,
+    model: Annotated[str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")] = None,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Draw a slide with every patch coloured by its probability of tumor."""
+    from lake import pictures, workflow
+
+    root = session.lake_path(lake)
+    area = workflow.area_named(root, region, slide) if region else None
+    pictures.write_heatmap(root, slide, out, region=area, tint=tint, model=model)
+    say(f"wrote {out}")
+
+
+@app.command(**example("histolake show tumor_001 --patches 6 --mpp 0.5 --mpp 2"))
+def show(
+    slide: Annotated[str, typer.Argument(help="slide_id")],
+    patches: Annotated[int, typer.Option(min=1, max=400, help="How many, spread over the slide.")] = 16,
+    mpp: Annotated[list[float] | None, typer.Option(help="Zoom levels side by side, microns per px.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The PNG to write; by default SLIDE-patches.png.")] = None,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Draw a contact sheet of a slide's patches."""
+    from lake import pictures
+
+    target = out or Path(f"{slide}-patches.png")
+    pictures.write_contact_sheet(session.lake_path(lake), slide, target, patches=patches, mpp=tuple(mpp or ()))
+    say(f"wrote {target}")
+
+
+@app.command(**example("histolake demo --folder demo"))
+def demo(
+    folder: Annotated[Path, typer.Option(help="For the synthetic slides, the lake and the heatmaps.")] = Path("demo"),
+    trace: Trace = False,
+) -> None:
+    """Run the whole workflow on synthetic slides made for it, in a few minutes."""
+    from lake import demo as demonstration
+
+    demonstration.demo(folder, _progress())
+
+
+cli_lake.add_to(app)
+
+
+def _only(slides: list[str] | None) -> str | None:
+    return slides[0] if slides and len(slides) == 1 else None
+
+
+def _run_id() -> str:
+    from lake.store import new_run_id
+
+    return new_run_id()
+
+
+def _progress() -> Any:
+    from lake.progress import Progress
+
+    return Progress()
+
+
+def _finish(summaries: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(summaries_json(summaries))
+    else:
+        print_summaries(summaries)
+    if any(each.failures for each in summaries):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend are one line on stderr, exit status 1."""
+    try:
+        app()
+    except HistolakeError as error:
+        if cli_lake.is_tracing():
+            raise
+        say(f"histolake: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say("histolake: stopped; what was committed stays, the same command goes on from there")
+        sys.exit(130)

@@ -1,0 +1,250 @@
+"""Commands on the lake itself: SQL, checks, encoders, history, upkeep, the app."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lake import session
+from lake.cli_options import AsJson, Lake, Trace
+from lake.cli_output import print_frame, print_json, print_table, say
+from udfs.errors import HistolakeError, LakeError
+
+encoders = typer.Typer(help="List, fetch and add encoders.", no_args_is_help=True)
+
+
+class Format(StrEnum):
+    """How `histolake sql` prints."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command(epilog="""Example:  `histolake sql "select split, count(*) from slides group by split"`""")(sql)
+    app.command(epilog="Example:  `histolake check`")(check)
+    app.add_typer(encoders, name="encoders")
+    app.command(epilog="Example:  `histolake history features`")(history)
+    app.command(epilog="Example:  `histolake optimize features`")(optimize)
+    app.command(epilog="Example:  `histolake vacuum --keep-hours 168`")(vacuum)
+    app.command(name="app", epilog="Example:  `histolake app --lake data`")(open_app)
+
+
+def is_tracing() -> bool:
+    """Whether --trace was given."""
+    return session.tracing.on
+
+
+def sql(
+    query: Annotated[str | None, typer.Argument(help="A statement; without one, tables and functions are listed.")] = None,
+    format: Annotated[Format, typer.Option(help="parquet goes to stdout: redirect it into a file.")] = Format.table,
+    at: Annotated[list[str] | None, typer.Option(metavar="TABLE=VERSION", help="Read an older version of a table.")] = None,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Query the lake with DuckDB's SQL, the pixel functions included."""
+    import duckdb
+
+    from lake.pipeline import reason
+
+    with session.connect(lake, at=dict(_version(text) for text in at or ())) as con:
+        if query is None:
+            _list_contents(con)
+            return
+        try:
+            relation = con.sql(query)
+            frame = relation.pl() if relation is not None else None
+        except duckdb.Error as error:
+            raise HistolakeError(f"sql: {reason(error)}") from error
+    if frame is None:
+        return
+    if format is Format.table:
+        print_frame(frame)
+    elif format is Format.csv:
+        sys.stdout.write(frame.write_csv())
+    elif format is Format.json:
+        print_json(frame.to_dicts())
+    elif sys.stdout.isatty():
+        raise HistolakeError("sql: parquet is not for a terminal; redirect it: histolake sql … --format parquet > x.parquet")
+    else:
+        frame.write_parquet(sys.stdout.buffer)
+
+
+def _version(text: str) -> tuple[str, int]:
+    table, _, number = text.partition("=")
+    if not number.isdigit():
+        raise LakeError(f"--at {text}: must be TABLE=VERSION, e.g. features=3; `histolake history features` lists them")
+    return table, int(number)
+
+
+def _list_contents(con: session.Connection) -> None:
+    tables = con.execute(
+        "select table_name, version from snapshot order by table_name"
+    ).fetchall()
+    views = con.execute("select view_name from duckdb_views() where not internal order by view_name").fetchall()
+    names = [name for name, _ in tables]
+    rows = [(name, version, con.table(name).aggregate("count(*)").fetchall()[0][0]) for name, version in tables]
+    print_table(("table", "version", "rows"), rows)
+    print_table(("view",), [row for row in views if row[0] not in names])
+    functions = con.execute("select signature, about from functions order by function_name").fetchall()
+    print_table(("function", "about"), functions)
+
+
+def check(as_json: AsJson = False, lake: Lake = None, trace: Trace = False) -> None:
+    """Run every promise in sql/checks; exit status 1 when one is broken."""
+    from lake.checks import check as run_checks
+
+    checks = run_checks(session.lake_path(lake))
+    if as_json:
+        print_json(
+            [
+                {"name": c.name, "about": c.about, "notice": c.is_notice, "violations": c.violations.to_dicts()}
+                for c in checks
+            ]
+        )
+    else:
+        rows = [(c.name, "BROKEN" if c.is_broken else "notice" if c.violations.height else "kept", c.violations.height) for c in checks]
+        print_table(("promise", "state", "rows"), rows)
+        for each in checks:
+            if each.violations.height:
+                say(f"{each.name}: {each.about}")
+                print_frame(each.violations, most=10)
+    if any(each.is_broken for each in checks):
+        raise typer.Exit(1)
+
+
+@encoders.command("list", epilog="Example:  `histolake encoders list`")
+def list_encoders(as_json: AsJson = False, lake: Lake = None) -> None:
+    """The encoders of the lake, and those that can be had."""
+    from lake import store
+    from udfs.encoders import catalog
+
+    root = session.lake_path(lake)
+    own = store.open_table(root, "encoders").to_pyarrow_table().to_pylist() if store.is_lake(root) else []
+    rows = [{**row, "state": "in the lake"} for row in own]
+    names = {row["name"] for row in own}
+    for name, built_in in catalog.BUILT_IN.items():
+        if name not in names:
+            state = "at hand" if catalog.available(name) else "to be fetched"
+            rows.append(
+                {"encoder_id": None, "name": name, "precision": "fp32", "input_px": built_in.input_px}
+                | {"dims": built_in.dims, "state": state, "source": built_in.source}
+            )
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("name", "state", "encoder_id", "precision", "input_px", "dims", "source")
+    print_table(columns, [[row.get(column) for column in columns] for row in rows])
+
+
+@encoders.command("pull", epilog="Example:  `histolake encoders pull inception_v3`")
+def pull_encoder(name: Annotated[str, typer.Argument(help="A built-in encoder.")], lake: Lake = None) -> None:
+    """Fetch an encoder's weights, verify and convert them; keep the file for all lakes of this machine."""
+    from udfs.encoders import catalog
+
+    if name not in catalog.BUILT_IN:
+        raise HistolakeError(f"encoders pull {name}: no such encoder; built in are {', '.join(catalog.BUILT_IN)}")
+    spec, file = catalog.prepare(name)
+    say(f"{spec.encoder_id} is ready: {file}")
+
+
+@encoders.command("add", epilog="Example:  `histolake encoders add uni --onnx uni.onnx --scale 0.00392157 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225`")
+def add_encoder(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    onnx: Annotated[Path, typer.Option(help="The network: (n,3,h,w) or (n,h,w,3) in, features out.")],
+    scale: Annotated[float, typer.Option(help="Factor for bytes 0 to 255, before mean and std.")] = 1.0,
+    mean: Annotated[str, typer.Option(help="One number or three, subtracted.")] = "0",
+    std: Annotated[str, typer.Option(help="One number or three, divided by.")] = "1",
+    input_px: Annotated[int | None, typer.Option(help="Edge of the input, where the file leaves it open.")] = None,
+    precision: Annotated[str, typer.Option(help="Arithmetic to compute in: fp32, bf16, fp16 or int8.")] = "fp32",
+    lake: Lake = None,
+) -> None:
+    """Add an encoder of your own to the lake, from an ONNX file."""
+    from lake import store, workflow
+    from udfs.encoders.encoder import Encoder, describe
+
+    root = session.lake_path(lake)
+    preprocessing = {"scale": scale, "mean": _numbers("--mean", mean), "std": _numbers("--std", std)}
+    spec = describe(
+        name, onnx, preprocessing=preprocessing, precision=precision, source=onnx.name, input_px=input_px
+    )
+    store.create(root)
+    workflow.add_encoder(root, spec, onnx, store.new_run_id())
+    provider = Encoder(spec, session.encoder_file(root, spec.sha256)).provider
+    say(f"{spec.encoder_id}: {spec.input_px} px in, {spec.dims} features out, {precision} by {provider}")
+
+
+def _numbers(option: str, text: str) -> float | list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise HistolakeError(f"{option} {text}: must be one number, or three separated by commas")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def history(
+    table: Annotated[str | None, typer.Argument(help="A table; without one, the newest version of each.")] = None,
+    as_json: AsJson = False,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Who wrote what when: a table's versions, newest first."""
+    from lake import store
+
+    root = session.lake_path(lake)
+    names = [table] if table else sorted(store.snapshot(root))
+    rows = [{"table": name, **commit} for name in names for commit in store.history(root, name)[: None if table else 1]]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(("table", "version", "at", "operation", "rows", "units"), [list(row.values()) for row in rows])
+
+
+def optimize(
+    table: Annotated[str | None, typer.Argument(help="A table; without one, all.")] = None,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Merge small files, so that reading stays fast. Readers and writers may go on."""
+    from lake import store
+
+    root = session.lake_path(lake)
+    rows = [(name, store.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
+    print_table(("table", "files merged"), rows)
+
+
+def vacuum(
+    table: Annotated[str | None, typer.Argument(help="A table; without one, all.")] = None,
+    keep_hours: Annotated[int, typer.Option(min=0, help="Versions of the last hours stay readable.")] = 168,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Delete files that only older versions need: they can then no longer be read."""
+    from lake import store
+
+    root = session.lake_path(lake)
+    names = [table] if table else sorted(store.snapshot(root))
+    print_table(("table", "files deleted"), [(name, store.vacuum(root, name, keep_hours)) for name in names])
+
+
+def open_app(
+    port: Annotated[int, typer.Option(help="Of the page, on this machine only.")] = 8501, lake: Lake = None
+) -> None:
+    """Open the app: worklist, heatmaps and metrics in the browser."""
+    import os
+
+    page = Path(__file__).resolve().parent.parent / "app.py"
+    root = session.lake_path(lake)
+    command = [sys.executable, "-m", "streamlit", "run", str(page), "--server.port", str(port)]
+    command += ["--server.address", "127.0.0.1", "--browser.gatherUsageStats", "false"]
+    raise typer.Exit(subprocess.run(command, env={**os.environ, "HISTOLAKE_LAKE": str(root)}, check=False).returncode)

@@ -1,0 +1,73 @@
+"""The whole workflow on synthetic slides: what a newcomer sees first."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from lake import evaluate, ingest, pictures, session, store, train, workflow
+from lake.cli_output import print_summaries, print_table, say
+from lake.pipeline import Summary
+from lake.progress import Progress
+from lake.synthetic import write_slides
+from udfs.errors import HistolakeError
+
+SLIDES = 10
+MPP = 1.0
+
+
+def demo(folder: Path, progress: Progress) -> None:
+    """Make slides, run every stage, train, score, evaluate and draw; say where everything is.
+
+    Raises HistolakeError when a stage failed on a slide that was made for it.
+    """
+    root, slides, pictures_in = folder / "lake", folder / "slides", folder / "heatmaps"
+    run_id, start = store.new_run_id(), time.monotonic()
+    if not slides.is_dir():
+        say(f"making {SLIDES} synthetic slides, which show no real tissue, in {slides}")
+        write_slides(slides, slides=SLIDES)
+    sources = ingest.Sources((str(slides),), (str(slides),))
+    summaries = ingest.ingest(root, sources, run_id=run_id, progress=progress)
+    choice, of_run = workflow.run(root, workflow.Wanted(mpp=MPP), run_id=run_id, progress=progress)
+    say(f"encoder {choice.encoder.encoder_id}: {choice.why}")
+    began = time.monotonic()
+    trained = train.train(
+        root,
+        patch_set=choice.patch_set,
+        encoder_id=choice.encoder.encoder_id,
+        label_rule=choice.label_rule,
+        run_id=run_id,
+    )
+    of_training = Summary("train", int(trained.is_new), int(trained.is_new), time.monotonic() - began)
+    _, of_predict = workflow.predict(root, run_id=run_id, progress=progress)
+    measured = evaluate.evaluate(root, model=None, run_id=run_id)
+    summaries += [*of_run, of_training, *of_predict]
+    print_summaries(summaries)
+    if any(each.failures for each in summaries):
+        raise HistolakeError(f"the demo failed; delete {folder} and try again")
+    _print_metrics(measured.rows())
+    drawn = _draw(root, pictures_in)
+    say(f"heatmaps: {', '.join(str(path) for path in drawn)}")
+    say(f"done in {time.monotonic() - start:.0f} s; now look around:")
+    say(f'  histolake sql "select slide_id, max(probability) from current_predictions group by all" --lake {root}')
+    say(f"  histolake app --lake {root}")
+
+
+def _print_metrics(rows: list[tuple[str, str, float]]) -> None:
+    values = {(split, name): value for split, name, value in rows}
+    names = ("patches", "accuracy", "balanced_accuracy", "auc", "average_precision", "f1", "brier")
+    splits = ("train", "validation", "test")
+    print_table(("patch metric", *splits), [(name, *(values.get((split, name)) for split in splits)) for name in names])
+
+
+def _draw(root: Path, folder: Path) -> list[Path]:
+    """Heatmaps of the test slides."""
+    with session.connect(root, udfs=()) as con:
+        ids = con.execute("select slide_id from slides where split = 'test' order by slide_id").fetchall()
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for (slide_id,) in ids:
+        target = folder / f"{slide_id}.png"
+        pictures.write_heatmap(root, slide_id, target)
+        drawn.append(target)
+    return drawn
