@@ -13,13 +13,13 @@ from udfs.encoders.encoder import Encoder, describe
 from udfs.errors import EncoderError
 
 TEXT = """<ir_version: 8, opset_import: ["": 17]>
-g (uint8[n,EDGE,EDGE,3] image) => (float[n,3] features)
+g (uint8[n,EDGE,EDGE,3] image) => (float[n,dims] features)
 { numbers = Cast<to = 1>(image) planes = Transpose<perm = [0, 3, 1, 2]>(numbers)
-  pooled = GlobalAveragePool(planes) features = Flatten(pooled) }"""
+  pooled = GlobalAveragePool(planes) means = Flatten(pooled) features = JOINED }"""
 
 
 class Loader:
-    """Loads encoders of channel means: `small` takes 4 px, `large` 6 px; counts what was loaded."""
+    """Loads encoders of channel means: `small` takes 4 px; `large` 6 px, and gives them twice. Notes each load."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -32,7 +32,8 @@ class Loader:
         if encoder_id not in ("small", "large"):
             raise EncoderError(f"no encoder {encoder_id} in this lake; add it first")
         path = self.folder / f"{encoder_id}.onnx"
-        text = TEXT.replace("EDGE", "4" if encoder_id == "small" else "6")
+        edge, joined = ("4", "Identity(means)") if encoder_id == "small" else ("6", "Concat<axis = 1>(means, means)")
+        text = TEXT.replace("EDGE", edge).replace("JOINED", joined)
         path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
         return Encoder(describe(encoder_id, path, preprocessing={}, precision="fp32", source="test"), path)
 
@@ -102,7 +103,9 @@ def test_two_encoders_in_one_batch_get_their_own_patches(con, load):
     ids = ["small", "large"] * 3
     chosen = [small[index] if name == "small" else large[index] for index, name in enumerate(ids)]
     feed(con, [patch.tobytes() for patch in chosen], ids)
-    np.testing.assert_allclose(embedded(con), [patch.mean(axis=(0, 1)) for patch in chosen], rtol=1e-5)
+    for name, patch, embedding in zip(ids, chosen, embedded(con), strict=True):
+        means = patch.mean(axis=(0, 1))
+        np.testing.assert_allclose(embedding, means if name == "small" else [*means, *means], rtol=1e-5)
     assert sorted(load.loaded) == ["large", "small"]
 
 

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from udfs.encoders.encoder import Encoder, describe
-from udfs.encoders.sessions import PRECISIONS
+from udfs.encoders.sessions import PRECISIONS, providers
 from udfs.errors import EncoderError
 
 EDGE = 8
@@ -42,7 +42,7 @@ def embed(path, pixels, preprocessing=None, **options):
     return Encoder(spec, path).embed(pixels)
 
 
-@pytest.mark.parametrize("shape", ["n,3,8,8", "n,8,8,3", "n,3,h,w", "2,3,8,8", "n,edge,edge,3"])
+@pytest.mark.parametrize("shape", ["n,3,8,8", "n,8,8,3", "n,3,h,w", "2,3,8,8", "n,edge,edge,3", "?,3,?,?"])
 @pytest.mark.parametrize("kind", ["float", "uint8"])
 def test_any_layout_and_batch_gives_every_image_its_own_features(shape, kind, tmp_path):
     pixels = images(5)
@@ -117,6 +117,7 @@ GRAPHS = {
     "flattened image": ("g (float[n,3,96,96] a) => (float[n,27648] b) { b = Flatten(a) }", "27,648 numbers"),
     "oblong": ("g (float[n,3,8,16] a) => (float[n,3,8,16] b) { b = Relu(a) }", "8 and 16 px"),
     "no size": ("g (float[n,3,h,w] a) => (float[n,3,h,w] b) { b = Relu(a) }", "no fixed size"),
+    "great batch": ("g (float[4096,3,8,8] a) => (float[4096,3,8,8] b) { b = Relu(a) }", "4,096 images at once"),
     "huge": ("g (float[n,3,99999,99999] a) => (float[n,3,h,w] b) { b = Relu(a) }", "99999 px"),
     "one row for all": ("g (float[n,3,8,8] a) => (float[1,m] b) { b = Flatten<axis = 0>(a) }", "numbers|as many"),
     "not finite": (
@@ -291,6 +292,20 @@ def test_half_precision_without_a_gpu_is_refused_with_the_remedy(tmp_path):
         pytest.skip("this machine has a GPU that honours fp16")
     with pytest.raises(EncoderError, match=r"nothing on this machine computes in fp16; use a CUDA GPU"):
         describe("m", half(tmp_path / "m.onnx"), preprocessing={}, precision="fp16", source="test")
+
+
+def test_bf16_is_computed_in_bf16_or_refused(tmp_path):
+    kernel = np.random.default_rng(0).normal(size=(64, 3, 3, 3)).astype(np.float32)
+    text = "g (float[n,3,8,8] a) => (float[n,64] b) { c = Conv(a, k) p = GlobalAveragePool(c) b = Flatten(p) }"
+    path = save(tmp_path / "m.onnx", text, k=kernel)
+    if not providers("bf16"):
+        with pytest.raises(EncoderError, match=r"nothing on this machine computes in bf16; use an Intel CPU"):
+            describe("m", path, preprocessing={}, precision="bf16", source="test")
+        return
+    exact = embed(path, images(4))
+    rounded = Encoder(describe("m", path, preprocessing={}, precision="bf16", source="test"), path).embed(images(4))
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 1e-5 < error < 0.05
 
 
 def test_an_unknown_precision_is_refused(tmp_path):

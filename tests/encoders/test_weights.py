@@ -126,7 +126,7 @@ def test_a_file_that_is_too_long_is_removed(server, cache):
 def test_a_part_longer_than_what_is_served_is_not_kept_for_ever(server, cache):
     server.content = CONTENT[:1000]
     cache.mkdir(parents=True)
-    (cache / f"{NAME}.part").write_bytes(CONTENT[:2000])
+    (cache / f"{NAME}.part").write_bytes(bytes(2000))
     with pytest.raises(EncoderError, match="the server answers 416"):
         fetch(weights(server))
     server.content = CONTENT
@@ -169,6 +169,12 @@ def test_a_wrong_file_in_a_folder_is_refused_and_left_alone(server, cache, tmp_p
     with pytest.raises(EncoderError, match=r"weights\.h5: not the published weights"):
         fetch(weights(server))
     assert (tmp_path / NAME).read_bytes() == b"something else"
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(server, cache):
+    cache.parent.touch()
+    with pytest.raises(EncoderError, match=r"cache/weights: Not a directory; set HISTOLAKE_CACHE"):
+        fetch(weights(server))
 
 
 @pytest.mark.parametrize("ending", ["", "/"])

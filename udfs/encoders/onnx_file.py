@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 MAX_INPUT_PX = 2048
+MAX_BATCH = 256  # patches in a slice of a stage's input; a larger run would be mostly padding
 MAX_DIMS = 16_384  # more is an image that was flattened, not an embedding
 
 Dimension = int | str | None  # fixed, named, or left open
@@ -92,7 +93,7 @@ def _dimensions(value: ValueInfoProto) -> tuple[Dimension, ...] | None:
     shape = value.type.tensor_type.shape
     if not value.type.tensor_type.HasField("shape"):
         return None
-    return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in shape.dim)
+    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in shape.dim)
 
 
 def _image_shape(path: Path, image: ValueInfoProto) -> tuple[str, str, tuple[Dimension, Dimension, Dimension]]:
@@ -109,6 +110,8 @@ def _image_shape(path: Path, image: ValueInfoProto) -> tuple[str, str, tuple[Dim
         case shape:
             found = "no shape" if shape is None else f"shape {shape}"
             raise EncoderError(f"{path}: input {image.name} has {found}; export it for (n, 3, h, w) or (n, h, w, 3)")
+    if isinstance(batch, int) and batch > MAX_BATCH:
+        raise EncoderError(f"{path}: it takes {batch:,} images at once, at most {MAX_BATCH}; export it for any batch")
     return _DTYPES[kind], layout, (batch, height, width)
 
 

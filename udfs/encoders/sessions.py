@@ -44,7 +44,7 @@ def open_session(file: OnnxFile, precision: str, input_px: int) -> Session:
     _check_precision(file, precision)
     why = f"nothing on this machine computes in {precision}"
     remedy = _REMEDIES.get(precision, "export it again, with an older opset if need be")
-    for provider in _providers(precision):
+    for provider in providers(precision):
         try:
             session = _open(file, provider, precision, input_px)
         except runtime_errors() as error:
@@ -77,8 +77,8 @@ def _check_precision(file: OnnxFile, precision: str) -> None:
         raise EncoderError(f"{file.path}: declared {precision}, but its weights are {stored}; declare {stored}")
 
 
-def _providers(precision: str) -> list[str]:
-    """The providers of this machine that honour `precision`, fastest first."""
+def providers(precision: str) -> list[str]:
+    """The providers of this machine that honour `precision`, fastest first; empty where none does."""
     import onnxruntime as ort
 
     present = ["CPU"]
@@ -101,6 +101,8 @@ def _open(file: OnnxFile, provider: str, precision: str, input_px: int) -> Sessi
             options.add_free_dimension_override_by_name(name, size)
     if provider == "OpenVINO":
         hint = "bf16" if precision == "bf16" else "f32"
+        if precision == "bf16":  # what OpenVINO left to the CPU provider would be computed in fp32
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         config = json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": hint}})
         options.add_provider_for_devices([_openvino_device()], {"load_config": config})
         return Session(ort.InferenceSession(file.path, options), provider, batch)

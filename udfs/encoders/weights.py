@@ -71,11 +71,18 @@ def fetch(weights: WeightsFile) -> Path:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Let one process at a time past `path`, a file made for this; the system frees it if a process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        _lock(file)
-        yield
+    """Let one process at a time write beside `path`, a file made for this; a process that dies frees it.
+
+    Raises EncoderError naming the folder when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            _lock(file)
+            yield
+    except OSError as error:
+        remedy = "set HISTOLAKE_CACHE to a folder that can be written and has room"
+        raise EncoderError(f"{path.parent}: {error.strerror or error}; {remedy}") from error
 
 
 if sys.platform == "win32":
@@ -84,7 +91,9 @@ if sys.platform == "win32":
         import msvcrt
 
         file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        while True:
+            with suppress(OSError):  # it gives up after ten seconds, and another's download may take longer
+                return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
 
 else:
 
