@@ -115,6 +115,11 @@ GRAPHS = {
         "rank 3",
     ),
     "flattened image": ("g (float[n,3,96,96] a) => (float[n,27648] b) { b = Flatten(a) }", "27,648 numbers"),
+    "exploding": (
+        "g (float[n,3,8,8] a) => (float[n,3,1000000,1000000] b) "
+        "{ p = GlobalAveragePool(a) s = Constant<value_ints = [1, 3, 1000000, 1000000]>() b = Expand(p, s) }",
+        "1,000,000 numbers",
+    ),
     "oblong": ("g (float[n,3,8,16] a) => (float[n,3,8,16] b) { b = Relu(a) }", "8 and 16 px"),
     "no size": ("g (float[n,3,h,w] a) => (float[n,3,h,w] b) { b = Relu(a) }", "no fixed size"),
     "great batch": ("g (float[4096,3,8,8] a) => (float[4096,3,8,8] b) { b = Relu(a) }", "4,096 images at once"),
