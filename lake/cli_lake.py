@@ -128,7 +128,7 @@ def list_encoders(as_json: AsJson = False, lake: Lake = None) -> None:
     from udfs.encoders import catalog
 
     root = session.lake_path(lake)
-    own = store.open_table(root, "encoders").to_pyarrow_table().to_pylist() if store.is_lake(root) else []
+    own = store.rows(root, "encoders").to_dicts() if store.is_lake(root) else []
     rows = [{**row, "state": "in the lake"} for row in own]
     names = {row["name"] for row in own}
     for name, built_in in catalog.BUILT_IN.items():

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lake.pipeline import Summary
 
@@ -44,7 +45,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         is_number = all(_is_number(row[index]) for row in cells) and bool(cells)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in cells:
-        table.add_row(*row)
+        table.add_row(*(Text(cell) for cell in row))
     stdout.print(table)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -87,6 +86,8 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 def probability_colors(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Colors of probabilities, 0 to 1, shape (n,); RGB, shape (n, 3)."""
+    import matplotlib  # half a second: only when something is drawn
+
     colors = matplotlib.colormaps[COLORMAP](np.asarray(probabilities, np.float64), bytes=True)
     return np.asarray(colors, np.uint8)[..., :3]
 

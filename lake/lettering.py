@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 from PIL import ImageFont
 
 LINE_HEIGHT = 1.35  # of the font's size
@@ -15,6 +14,8 @@ LINE_HEIGHT = 1.35  # of the font's size
 def font(size: float, *, is_bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans at `size` pixels."""
     name = "DejaVuSans-Bold.ttf" if is_bold else "DejaVuSans.ttf"
+    import matplotlib  # half a second: only when something is drawn
+
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
 
 

@@ -55,16 +55,24 @@ def tracking(root: Path) -> MlflowClient:
     return client
 
 
+def register(root: Path, uri: str, mlflow_run_id: str, logged_id: str) -> str:
+    """Make the logged model a version of the registered model; returns the version's number."""
+    client = tracking(root)
+    if not client.search_registered_models(f"name = '{REGISTERED_NAME}'"):
+        client.create_registered_model(REGISTERED_NAME)
+    made = client.create_model_version(REGISTERED_NAME, uri, mlflow_run_id, model_id=logged_id)
+    return str(made.version)
+
+
 def rows(root: Path) -> list[dict[str, Any]]:
     """The models of the lake, newest first."""
-    found = store.open_table(root, "models").to_pyarrow_table().to_pylist()
-    return sorted(found, key=lambda row: row["trained_at"], reverse=True)
+    found = store.rows(root, "models").sort("trained_at", descending=True)
+    return found.to_dicts()
 
 
 def champion(root: Path) -> str | None:
     """The model_id that predictions, metrics and heatmaps are of by default."""
-    settings = store.open_table(root, "settings").to_pyarrow_table().to_pylist()
-    return next((row["value"] for row in settings if row["name"] == CHAMPION), None)
+    return store.setting(root, CHAMPION)
 
 
 def find(root: Path, wanted: str | None) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def connect(
         raise LakeError(f"{root}: no lake here; name another with --lake, or make one with `histolake ingest`")
     if not read_only:
         store.create(root)
+        store.repair(root)
     tables = store.snapshot(root, at)
     con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     con.execute("set timezone = 'UTC'")
@@ -164,7 +165,7 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
 
 def _encoder_loader(root: Path) -> Callable[[str], Encoder]:
     def load(encoder_id: str) -> Encoder:
-        rows = store.open_table(root, "encoders").to_pyarrow_table().to_pylist()
+        rows = store.rows(root, "encoders").to_dicts()
         for row in rows:
             if row["encoder_id"] == encoder_id:
                 return Encoder(EncoderSpec(**row), encoder_file(root, row["sha256"]))

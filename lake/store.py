@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
@@ -159,14 +160,22 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
 
 def _recorded_versions(runs: DeltaTable) -> dict[str, int]:
     """The newest version of every table that the ledger names, read from its file statistics alone."""
-    files = pa.table(runs.get_add_actions(flatten=True))
-    if "max.table_version" not in files.column_names:
+    files = pl.DataFrame(runs.get_add_actions(flatten=True))
+    if "max.table_version" not in files.columns:
         return {}
-    newest: dict[str, int] = {}
-    for stage, number in zip(files["partition.stage"].to_pylist(), files["max.table_version"].to_pylist(), strict=True):
-        if number is not None:
-            newest[stage] = max(number, newest.get(stage, 0))
-    return newest
+    newest = files.group_by("partition.stage").agg(pl.col("max.table_version").max()).drop_nulls()
+    return dict(newest.rows())
+
+
+def rows(root: Path, name: str) -> pl.DataFrame:
+    """All rows of a small table, at its newest version."""
+    return pl.scan_delta(open_table(root, name)).collect()
+
+
+def setting(root: Path, name: str) -> str | None:
+    """What the lake keeps under that name in the table settings; None without it."""
+    found = rows(root, "settings").filter(pl.col("name") == name)["value"].to_list()
+    return found[0] if found else None
 
 
 # -- writing
@@ -244,10 +253,8 @@ def repair(root: Path) -> int:
     units are then done again, with the same result.
     """
     lost: list[Entry] = []
-    runs = open_table(root, "runs")
-    ledger = runs.to_pyarrow_table(columns=["stage", "table_version"]).to_pylist()
-    known = {(row["stage"], row["table_version"]) for row in ledger}
-    for name in sorted(set(TABLES) - {"runs"} | {row["stage"] for row in ledger}):
+    known = set(pl.scan_delta(open_table(root, "runs")).select("stage", "table_version").unique().collect().rows())
+    for name in sorted(set(TABLES) - {"runs"} | {stage for stage, _ in known}):
         table = open_table(root, name)
         if (name, table.version()) in known or table.version() == 0:
             continue
@@ -276,7 +283,7 @@ def _persist(where: Path, attempt: Callable[[], T]) -> T:
 def _is_conflict(error: Exception) -> bool:
     text = str(error).lower()
     return isinstance(error, CommitFailedError) or any(
-        word in text for word in ("conflict", "concurrent", "transaction", "version", "not found")
+        word in text for word in ("conflict", "concurrent", "transaction", "already exists", "not found")
     )
 
 

@@ -64,7 +64,7 @@ class Tiling:
 def register(root: Path, tiling: Tiling, run_id: str) -> str:
     """Write the tiling to the lake unless it is there; returns its patch_set."""
     row = tiling.row()
-    known = store.open_table(root, "patch_sets").to_pyarrow_table(columns=["patch_set"])["patch_set"].to_pylist()
+    known = store.rows(root, "patch_sets")["patch_set"].to_list()
     if row["patch_set"] not in known:
         store.put(root, "patch_sets", [row], run_id)
     return str(row["patch_set"])

@@ -202,14 +202,14 @@ def _log(
             estimator,
             name="model",
             signature=infer_signature(data.x[:5], estimator.predict_proba(data.x[:5])),
-            registered_model_name=models.REGISTERED_NAME,
             serialization_format="skops",
             pyfunc_predict_fn="predict_proba",
             pip_requirements=["scikit-learn", "skops"],
         )
+    number = models.register(root, logged.model_uri, run.info.run_id, logged.model_id)
     location = Path(url2pathname(urlparse(mlflow.get_logged_model(logged.model_id).artifact_location).path))
     row = {
-        "uri": f"models:/{models.REGISTERED_NAME}/{logged.registered_model_version}",
+        "uri": f"models:/{models.REGISTERED_NAME}/{number}",
         "artifact": location.relative_to(root).as_posix(),
         "mlflow_run_id": run.info.run_id,
         "trained_at": datetime.now(UTC),

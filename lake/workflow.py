@@ -178,7 +178,7 @@ def existing_patch_set(root: Path) -> str | None:
     model_id = models.champion(root)
     if model_id:
         return str(models.find(root, model_id)["patch_set"])
-    names = store.open_table(root, "patch_sets").to_pyarrow_table(columns=["patch_set"])["patch_set"].to_pylist()
+    names = store.rows(root, "patch_sets")["patch_set"].to_list()
     if len(names) > 1:
         raise HistolakeError(f"which patches? say --patch-px and --mpp, or --patch-set; there are {', '.join(sorted(names))}")
     return names[0] if names else None
@@ -190,9 +190,8 @@ def choose_encoder(root: Path, name: str | None, run_id: str) -> tuple[EncoderSp
     'auto', and no name, mean the one that the lake uses already; a new lake takes the best at hand and
     keeps the choice.
     """
-    known = {row["encoder_id"]: EncoderSpec(**row) for row in store.open_table(root, "encoders").to_pyarrow_table().to_pylist()}
-    settings = {row["name"]: row["value"] for row in store.open_table(root, "settings").to_pyarrow_table().to_pylist()}
-    kept = known.get(settings.get("encoder_id", ""))
+    known = {row["encoder_id"]: EncoderSpec(**row) for row in store.rows(root, "encoders").to_dicts()}
+    kept = known.get(store.setting(root, "encoder_id") or "")
     if name in (None, "auto") and kept:
         return kept, "the lake uses it"
     for spec in known.values():
@@ -222,7 +221,7 @@ def add_encoder(root: Path, spec: EncoderSpec, file: Path, run_id: str) -> None:
         partial = target.with_suffix(f".{run_id}")
         shutil.copyfile(file, partial)
         partial.replace(target)
-    known = store.open_table(root, "encoders").to_pyarrow_table(columns=["encoder_id"])["encoder_id"].to_pylist()
+    known = store.rows(root, "encoders")["encoder_id"].to_list()
     if spec.encoder_id not in known:
         store.put(root, "encoders", [asdict(spec)], run_id)
 

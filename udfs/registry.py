@@ -17,6 +17,9 @@ Column = pa.Array
 Batch = Callable[..., pa.Array]
 
 
+BORROWED = {"VARCHAR", "BLOB"}
+"""Results that DuckDB 1.5 frees while COALESCE still reads them, unless they come dictionary-encoded."""
+
 rows_seen: Counter[str] = Counter()
 """Rows that each function was called with in this process; progress bars read it, roughly right is enough."""
 
@@ -43,7 +46,8 @@ class Udf:
         @functools.wraps(self.function)  # DuckDB counts the parameters of what is wrapped
         def batch(*columns: pa.ChunkedArray) -> pa.Array:
             rows_seen[self.name] += len(columns[0])
-            return self.function(*(column.combine_chunks() for column in columns))
+            result = self.function(*(column.combine_chunks() for column in columns))
+            return result.dictionary_encode() if self.returns in BORROWED else result
 
         con.create_function(
             self.name,
