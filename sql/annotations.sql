@@ -15,7 +15,7 @@ shapes as (
         slide_id,
         source,
         format,
-        unnest(read_annotations(path, format), recursive := true)
+        unnest(read_annotations(path, format), recursive := true)  -- its fields become columns -- noqa: AL03
     from annotation_files
     where kind = 'area'
 

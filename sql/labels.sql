@@ -49,11 +49,12 @@ judged as (
     select
         s.*,
         case $label_rule
-            when 'centre' then contains_points(
-                t.area,
-                list_transform(list_zip(xs, widths), lambda v: v[1] + v[2] / 2),
-                list_transform(list_zip(ys, heights), lambda v: v[1] + v[2] / 2)
-            )
+            when 'centre'
+                then contains_points(
+                    t.area,
+                    list_transform(list_zip(xs, widths), lambda v: v[1] + v[2] / 2),
+                    list_transform(list_zip(ys, heights), lambda v: v[1] + v[2] / 2)
+                )
             else list_transform(
                 covered_fractions(t.area, xs, ys, widths, heights), lambda f: f >= $min_covered
             )

@@ -64,9 +64,9 @@ grid as (
         round(u.top_edge + r.i * u.span_y * u.stride_px / u.patch_px)::bigint as y
     from usable as u,
         unnest(range(0, 1 + ceil((u.right_edge - u.left_edge) / (u.span_x * u.stride_px / u.patch_px))::bigint))
-        as c (i),
+            as c (i),
         unnest(range(0, 1 + ceil((u.bottom_edge - u.top_edge) / (u.span_y * u.stride_px / u.patch_px))::bigint))
-        as r (i)
+            as r (i)
     where u.tiling = 'grid'
 
 ),

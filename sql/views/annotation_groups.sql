@@ -15,5 +15,5 @@ from (
     ('_2', null, true),  -- Camelyon16: not tumor, cut out of it
     ('exclusion', null, true),
     ('normal', 0, false)
-) as meanings (group_name, label, is_exclusion)
+) as meanings (group_name, label, is_exclusion)  -- names the columns -- noqa: AL05
 order by group_name

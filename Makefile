@@ -1,0 +1,81 @@
+# histolake's commands. `make` alone lists them.
+
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+UV := $(shell command -v uv)
+BROWSER := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+APT := apt-get install -y git make python3-venv chromium
+IN_VENV := .venv/bin/python -m
+
+ifneq ($(UV),)
+INSTALL := $(UV) pip install --quiet --python .venv/bin/python
+else
+INSTALL := $(IN_VENV) pip install -qq --disable-pip-version-check
+endif
+
+.PHONY: help
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: .venv/.installed ## histolake and all it needs, into .venv
+
+.PHONY: demo
+demo: install ## the whole workflow on generated slides
+	.venv/bin/histolake demo
+
+.PHONY: app
+app: install ## the viewer, in the browser
+	.venv/bin/histolake app
+
+.PHONY: test
+test: has-browser install .venv/.torch ## all tests; some of them: make test TESTS='tests/lake -k heatmap'
+	$(IN_VENV) pytest $(TESTS)
+
+.PHONY: lint
+lint: install ## ruff, mypy, sqlfluff
+	$(IN_VENV) ruff check
+	$(IN_VENV) ruff format --check
+	$(IN_VENV) mypy
+	$(IN_VENV) sqlfluff lint --disable-progress-bar sql
+
+.PHONY: lock
+lock: ## requirements.lock, anew from pyproject.toml; newer versions too: make lock UPGRADE=--upgrade
+	@test -n "$(UV)" || { echo "make lock needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }
+	$(UV) pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --no-emit-find-links --quiet $(UPGRADE) --output-file requirements.lock
+
+.PHONY: clean
+clean: ## remove .venv, caches and the demo's lake
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "histolake needs Python 3.11 or newer; on Debian: $(APT)" >&2; exit 1; }
+ifneq ($(UV),)
+	$(UV) venv --quiet --seed --allow-existing --python "$$(command -v $(PYTHON))" .venv
+else
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+		|| { echo "$(PYTHON) cannot make a virtual environment; on Debian: $(APT)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+endif
+
+.venv/.locked: requirements.lock | .venv/pyvenv.cfg
+	@echo "Installing what requirements.lock names; seconds with uv, minutes with pip"
+	$(INSTALL) --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/.installed: pyproject.toml .venv/.locked
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# PyTorch, the reference of the encoders' tests, comes as pip finds it: its file differs from machine to machine.
+.venv/.torch: | .venv/.locked
+	@echo "Installing PyTorch for the tests; with CUDA, as it comes for most Linux machines, this is some gigabytes"
+	$(IN_VENV) pip install -qq --disable-pip-version-check torch==2.13.0
+	@touch $@
+
+.PHONY: has-browser
+has-browser:
+	@test -n "$(BROWSER)" || { echo "The app's tests need Chromium; on Debian: $(APT)" >&2; exit 1; }
