@@ -1,0 +1,19 @@
+"""The app: worklist, heatmaps and metrics of a lake. Start it with `histolake app`."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from viewer.frame import run_page, show_banner
+
+st.set_page_config(page_title="histolake", layout="wide")
+page = st.navigation(
+    [
+        st.Page("viewer/pages/worklist.py", title="Worklist", default=True),
+        st.Page("viewer/pages/heatmap.py", title="Heatmap"),
+        st.Page("viewer/pages/metrics.py", title="Metrics"),
+    ],
+    position="top",
+)
+show_banner()
+run_page(page)

@@ -1,0 +1,13 @@
+"""Worklist: one row per slide, the most suspicious first. Choosing one opens its heatmap."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from viewer import reading
+from viewer.worklist import chosen_slide, show_table
+
+st.title("Worklist")
+slide_id = chosen_slide(show_table(reading.worklist(reading.open_lake())))
+if slide_id:
+    st.switch_page("viewer/pages/heatmap.py", query_params={"slide": slide_id})
