@@ -11,7 +11,7 @@ IN_VENV := .venv/bin/python -m
 ifneq ($(UV),)
 INSTALL := $(UV) pip install --quiet --python .venv/bin/python
 else
-INSTALL := $(IN_VENV) pip install -qq --disable-pip-version-check
+INSTALL := $(IN_VENV) pip install -qq --disable-pip-version-check --no-compile
 endif
 
 .PHONY: help
@@ -73,7 +73,7 @@ endif
 # PyTorch, the reference of the encoders' tests, comes as pip finds it: its file differs from machine to machine.
 .venv/.torch: | .venv/.locked
 	@echo "Installing PyTorch for the tests; with CUDA, as it comes for most Linux machines, this is some gigabytes"
-	$(IN_VENV) pip install -qq --disable-pip-version-check torch==2.13.0
+	$(IN_VENV) pip install -qq --disable-pip-version-check --no-compile torch==2.13.0
 	@touch $@
 
 .PHONY: has-browser
