@@ -1,0 +1,122 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from lake import store, workflow
+from support import SHARED, Answer, TestLake, run_command, write_slide
+from udfs.encoders.encoder import describe
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real encoder that takes no time: mean and mean square of each channel, 16 px in, 6 features out."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["pixels"], ["mean"]),
+        helper.make_node("Mul", ["pixels", "pixels"], ["square"]),
+        helper.make_node("GlobalAveragePool", ["square"], ["power"]),
+        helper.make_node("Concat", ["mean", "power"], ["both"], axis=1),
+        helper.make_node("Flatten", ["both"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 6])],
+    )
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def new_lake(root: Path, tiny_onnx: Path) -> TestLake:
+    """An empty lake that knows the tiny encoder."""
+    store.create(root)
+    spec = describe("tiny", tiny_onnx, preprocessing={"scale": 1 / 255}, precision="fp32", source="a test")
+    workflow.add_encoder(root, spec, tiny_onnx, "test")
+    return TestLake(root)
+
+
+def write_slides(folder: Path) -> None:
+    """Four slides with tumor and two without, in fixed splits by their manifest."""
+    folder.mkdir()
+    rows = ["slide_id,path,split"]
+    for number, split in enumerate(["train", "train", "validation", "test"], start=1):
+        write_slide(folder / f"tumor_{number}.tif", tumor=(320, 192, 64 * (number + 1), 256))
+        rows.append(f"tumor_{number},tumor_{number}.tif,{split}")
+    for number, split in enumerate(["train", "test"], start=1):
+        write_slide(folder / f"normal_{number}.tif")
+        rows.append(f"normal_{number},normal_{number}.tif,{split}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def lake(tmp_path: Path, tiny_onnx: Path) -> TestLake:
+    """An empty lake that knows the tiny encoder."""
+    return new_lake(tmp_path / "lake", tiny_onnx)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> tuple[Path, Path]:
+    """A folder with slides/ and lake/ after the whole workflow, and a copy to restore it from."""
+    folder = tmp_path_factory.mktemp("finished")
+    now, kept = folder / "now", folder / "kept"
+    now.mkdir()
+    write_slides(now / "slides")
+    lake = new_lake(now / "lake", tiny_onnx)
+    lake.ok("ingest", str(now / "slides"), "--annotations", str(now / "slides"), "--manifest", str(now / "slides/manifest.csv"))
+    lake.ok("run", *lake.tiling)
+    lake.ok("train", "--encoder", "tiny")
+    lake.ok("predict")
+    lake.ok("evaluate")
+    shutil.copytree(now, kept)
+    return now, kept
+
+
+@pytest.fixture
+def full_lake(finished: tuple[Path, Path]) -> TestLake:
+    """The lake after the whole workflow on `slides`, fresh for each test, always at the same path."""
+    now, kept = finished
+    shutil.rmtree(now)
+    shutil.copytree(kept, now)
+    return TestLake(now / "lake")
+
+
+@pytest.fixture
+def slides(full_lake: TestLake) -> Path:
+    """The folder of the slides of `full_lake`."""
+    return full_lake.root.parent / "slides"
+
+
+@pytest.fixture
+def command() -> Callable[..., Answer]:
+    """`histolake WORDS`: exit status, stdout, stderr."""
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def mosaic_tool() -> Callable[..., Path]:
+    """The builder of slides from real Camelyon16 patches; the test skips where it is missing."""
+    tool, patches = SHARED / "tools" / "mosaic.py", SHARED / "data" / "pcam"
+    if not tool.is_file() or not patches.is_dir():
+        pytest.skip("the real patches are not here: ../shared/data/pcam and ../shared/tools/mosaic.py are needed")
+
+    def build(out: Path, *, source: str = "train", **options: int) -> Path:
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        subprocess.run(
+            [sys.executable, str(tool), "--patches", str(patches / f"{source}.parquet"), "--out", str(out), *words],
+            check=True,
+            capture_output=True,
+        )
+        return out
+
+    return build
