@@ -52,7 +52,8 @@ clean: ## remove .venv, caches and the demo's lake
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/pyvenv.cfg:
-	@test -n "$(PYTHON)" || { echo "histolake needs Python 3.11 or newer; on Debian: $(APT)" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "histolake needs Python 3.11 or newer; on Debian: $(APT)" >&2; exit 1; }
 ifneq ($(UV),)
 	$(UV) venv --quiet --seed --allow-existing --python "$$(command -v $(PYTHON))" .venv
 else
