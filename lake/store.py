@@ -256,7 +256,8 @@ def repair(root: Path) -> int:
     known = set(pl.scan_delta(open_table(root, "runs")).select("stage", "table_version").unique().collect().rows())
     for name in sorted(set(TABLES) - {"runs"} | {stage for stage, _ in known}):
         table = open_table(root, name)
-        if (name, table.version()) in known or table.version() == 0:
+        recent = range(max(1, table.version() - REPAIR_DEPTH + 1), table.version() + 1)
+        if all((name, number) in known for number in recent):
             continue
         for commit in table.history(REPAIR_DEPTH):
             if METADATA in commit and (name, commit["version"]) not in known:

@@ -235,7 +235,7 @@ MODELS = Table(
         uri=("VARCHAR", "MLflow's address of the model"),
         artifact=("VARCHAR", "MLflow's folder of the model, relative to the lake"),
         mlflow_run_id=("VARCHAR", "the MLflow run that trained it"),
-        trained_at=("TIMESTAMPTZ", "UTC"),
+        trained_at=("TIMESTAMPTZ", "end of the training, UTC"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the training read"),
     ),
 )
@@ -272,7 +272,7 @@ METRICS = Table(
         low=("DOUBLE", "lower end of the 95 % interval; NULL where none was computed"),
         high=("DOUBLE", "upper end of the 95 % interval; NULL where none was computed"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the number was computed from"),
-        measured_at=("TIMESTAMPTZ", "UTC"),
+        measured_at=("TIMESTAMPTZ", "when the number was computed, UTC"),
     ),
 )
 
@@ -302,7 +302,7 @@ RUNS = Table(
         errors=("BIGINT", "rows that hold an error, e.g. unreadable patches"),
         error=("VARCHAR", "the first error; else NULL"),
         seconds=("DOUBLE", "computing the unit, s"),
-        finished_at=("TIMESTAMPTZ", "UTC"),
+        finished_at=("TIMESTAMPTZ", "end of the unit, UTC"),
         table_version=("BIGINT", "Delta version of the stage's table that holds the rows; NULL when none was written"),
         input_versions=("VARCHAR", "JSON: Delta version of every table at the start"),
         parameters=("VARCHAR", "JSON: the stage's $params"),

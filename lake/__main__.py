@@ -1,0 +1,5 @@
+"""`python -m lake` is `histolake`."""
+
+from lake.cli import main
+
+main()

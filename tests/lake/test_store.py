@@ -1,0 +1,186 @@
+"""Delta: atomic units beside other writers and compactions, consistent snapshots, a ledger that mends itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from lake import connect, store
+from lake.store import Replacement
+from lake.tables import PREDICTIONS, TABLES
+from support import ROOT, TestLake
+from udfs.errors import LakeError
+
+IDENTITY = {"patch_set": "p", "model_id": "m"}
+
+
+def rows_of(slide_id: str, count: int, probability: float = 0.5, bucket: int = 0) -> pa.Table:
+    """Predictions of one unit."""
+    row = {"slide_id": slide_id, **IDENTITY, "part": 0, "y": 0, "probability": probability, "fingerprint": "f", "bucket": bucket}
+    return pa.Table.from_pylist([{**row, "x": x} for x in range(count)], schema=PREDICTIONS.schema)
+
+
+def write(root: Path, slide_id: str, count: int, probability: float = 0.5, bucket: int = 0) -> None:
+    """Replace one unit."""
+    where = {"slide_id": slide_id, "part": 0, "bucket": bucket, **IDENTITY}
+    done = store.entry("predictions", run_id=f"{slide_id}-{probability}", rows=count)
+    store.replace(root, "predictions", rows_of(slide_id, count, probability, bucket), [Replacement(where)], [done])
+
+
+def writer(root: Path, number: int) -> None:
+    """What one of several processes writes: its slide, three times over, in a bucket that all share."""
+    for attempt in range(3):
+        write(root, f"slide_{number}", 10, probability=attempt / 10)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty lake."""
+    store.create(tmp_path / "lake")
+    return tmp_path / "lake"
+
+
+def test_a_unit_replaces_itself_and_nothing_else(root: Path) -> None:
+    write(root, "a", 3)
+    write(root, "O'Brien; drop table", 2)
+    write(root, "a", 1, probability=0.9)
+    found = store.rows(root, "predictions").sort("slide_id", "x").select("slide_id", "probability").rows()
+    assert found == [("O'Brien; drop table", 0.5)] * 2 + [("a", 0.9)]
+
+
+def test_a_unit_without_rows_deletes_what_was_there_and_writes_nothing_when_nothing_was(root: Path) -> None:
+    write(root, "a", 3)
+    before = store.open_table(root, "predictions").version()
+    write(root, "never", 0)
+    assert store.open_table(root, "predictions").version() == before
+    write(root, "a", 0)
+    assert store.rows(root, "predictions").is_empty()
+    assert store.rows(root, "runs").filter(stage="predictions").height == 3
+
+
+def test_many_processes_and_a_compaction_lose_nothing(root: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=writer, args=(root, number)) for number in range(4)]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        store.optimize(root, "predictions")
+        time.sleep(0.05)
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    found = store.rows(root, "predictions").group_by("slide_id").agg(pl.len(), pl.col("probability").unique().implode())
+    assert sorted(found.rows()) == [(f"slide_{number}", 10, [0.2]) for number in range(4)]
+    ledger = store.rows(root, "runs").filter(pl.col("stage") == "predictions", pl.col("rows") > 0)
+    assert ledger.height == 12
+    assert ledger["table_version"].n_unique() == 12
+
+
+def test_two_processes_make_one_lake(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=store.create, args=(tmp_path / "lake",)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(store.rows(tmp_path / "lake", "settings").rows()) == [("format", "1"), ("seed", "0")]
+
+
+def test_a_snapshot_shows_no_table_ahead_of_the_ledger(root: Path) -> None:
+    write(root, "a", 3)
+    con = connect(root)
+    write(root, "a", 0)
+    write(root, "b", 7)
+    assert con.sql("select slide_id, count(*) from predictions group by all").fetchall() == [("a", 3)]
+    assert connect(root).sql("select slide_id, count(*) from predictions group by all").fetchall() == [("b", 7)]
+
+
+def die_between_commit_and_ledger(root: Path) -> None:
+    """Run a writer in a process of its own that is killed right after its data commit."""
+    code = f"""
+    import os, signal, sys
+    sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests" / "lake")!r}]
+    from pathlib import Path
+    from lake import store
+    import test_store
+    store.record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    test_store.write(Path({str(root)!r}), "lost", 5)
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+def test_a_crash_between_commit_and_ledger_is_mended_from_the_commit(root: Path) -> None:
+    write(root, "a", 3)
+    die_between_commit_and_ledger(root)
+    write(root, "c", 1)  # another writer's later commit must not hide the lost entry
+    assert "lost-0.5" not in store.rows(root, "runs")["run_id"]
+    with connect(root, read_only=False) as con:
+        mended = con.sql("select rows, status, table_version from runs where run_id = 'lost-0.5'").fetchall()
+        assert mended == [(5, "ok", 2)]
+        assert con.sql("select count(*) from predictions where slide_id = 'lost'").fetchall() == [(5,)]
+    assert store.repair(root) == 0
+
+
+def test_recording_a_commit_twice_is_recording_it_once(root: Path) -> None:
+    write(root, "a", 3)
+    once = store.rows(root, "runs").filter(stage="predictions").to_dicts()[0]
+    again = store.Entry(**{**once, "finished_at": once["finished_at"].isoformat()})
+    store.record(root, [again])
+    assert store.rows(root, "runs").filter(stage="predictions").to_dicts() == [once]
+
+
+def test_old_versions_stay_readable_until_they_are_vacuumed(root: Path) -> None:
+    for count in (1, 2, 3):
+        write(root, "a", count)
+    assert [connect(root, at={"predictions": n}).table("predictions").aggregate("count(*)").fetchall() for n in (0, 1, 2, 3)] == [
+        [(0,)], [(1,)], [(2,)], [(3,)],
+    ]  # fmt: skip
+    assert [commit["rows"] for commit in store.history(root, "predictions")] == [3, 2, 1, None]
+    assert store.vacuum(root, "predictions", 0) == 2
+    assert connect(root).table("predictions").aggregate("count(*)").fetchall() == [(3,)]
+
+
+def test_compaction_merges_files_and_readers_follow(root: Path) -> None:
+    for number in range(5):
+        write(root, f"s{number}", 2)
+    assert store.optimize(root, "predictions") == 5
+    assert store.vacuum(root, "predictions", 0) == 5
+    assert connect(root).table("predictions").aggregate("count(*)").fetchall() == [(10,)]
+
+
+def test_every_column_says_what_it_holds_and_the_comment_is_in_the_table(root: Path) -> None:
+    for table in TABLES.values():
+        fields = store.open_table(root, table.name).schema().fields
+        assert [field.name for field in fields] == [column.name for column in table.columns]
+        for field, column in zip(fields, table.columns, strict=True):
+            assert field.metadata["comment"] == column.about
+            assert len(column.about) > 3
+
+
+def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LakeError, match="file"):
+        store.create(tmp_path / "file" / "lake")
+
+
+def test_concurrent_runs_of_the_same_work_end_equal_to_one(full_lake: TestLake) -> None:
+    full_lake.ok("run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--stage", "patches")
+    words = [sys.executable, "-m", "lake", "run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--lake", str(full_lake.root)]
+    both = [subprocess.Popen(words, cwd=ROOT, env={**os.environ}, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    full_lake.ok("check")
+    patches = full_lake.read("patches").filter(pl.col("patch_set").str.starts_with("grid-32px"))
+    features = full_lake.read("features").filter(pl.col("patch_set").str.starts_with("grid-32px"))
+    assert features.height == patches.height > 1000

@@ -1,0 +1,182 @@
+"""Each page of the app, run by Streamlit's own tester on a real lake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from streamlit.testing.v1 import AppTest
+from support import ROOT, TestLake
+
+from lake.heatmap_frame import BANNER
+
+Open = Callable[..., AppTest]
+
+PAGES = ("worklist", "heatmap", "metrics")
+
+
+def words(app: AppTest) -> str:
+    """All that the page says, without Markdown's escapes."""
+    elements = [*app.title, *app.markdown, *app.caption, *app.error, *app.info, *app.warning, *app.code]
+    return "\n".join(str(element.value) for element in elements).replace("\\", "")
+
+
+def banner(app: AppTest) -> str:
+    """The HTML at the foot of the page."""
+    return "".join(element.value for element in app.html)
+
+
+def table(app: AppTest, key: str) -> pl.DataFrame:
+    """The table of that key, as the page got it."""
+    return pl.from_pandas(app.get_by_key(key).value)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_says_research_use_only(open_page: Open, full_lake: TestLake, page: str) -> None:
+    assert BANNER in banner(open_page(full_lake.root, page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_a_lake_every_page_says_what_to_type(open_page: Open, tmp_path: Path, page: str) -> None:
+    app = open_page(tmp_path / "no_lake_here", page)
+    text = words(app)
+    assert "no_lake_here" in text
+    assert "histolake demo" in text
+    assert "histolake ingest" in text
+    assert BANNER in banner(app)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_empty_lake_says_how_to_register_slides(open_page: Open, lake: TestLake, page: str) -> None:
+    text = words(open_page(lake.root, page))
+    assert "No slides yet" in text
+    assert "histolake ingest" in text
+
+
+def test_a_lake_that_cannot_be_read_is_a_sentence_and_no_traceback(open_page: Open, full_lake: TestLake) -> None:
+    for file in (full_lake.root / "slides").glob("*.parquet"):
+        file.write_bytes(b"not parquet")
+    [error] = open_page(full_lake.root, "worklist").error
+    assert str(full_lake.root) in error.value.replace("\\", "")
+    assert "`histolake check`" in error.value
+
+
+def test_the_worklist_has_every_slide_the_most_suspicious_first(open_page: Open, full_lake: TestLake) -> None:
+    shown = table(open_page(full_lake.root, "worklist"), "worklist")
+    assert sorted(shown["slide_id"]) == sorted(full_lake.read("slides")["slide_id"])
+    assert shown["mean_top10"].to_list() == sorted(shown["mean_top10"], reverse=True)
+
+
+def test_the_worklist_counts_and_averages_what_the_champion_predicted(open_page: Open, full_lake: TestLake) -> None:
+    shown = table(open_page(full_lake.root, "worklist"), "worklist").sort("slide_id")
+    expected = (
+        full_lake.read("predictions")
+        .group_by("slide_id")
+        .agg(
+            pl.len().alias("patches"),
+            pl.col("probability").max().alias("highest"),
+            pl.col("probability").top_k(10).mean().alias("mean_top10"),
+        )
+        .sort("slide_id")
+    )
+    assert shown["patches"].to_list() == expected["patches"].to_list()
+    assert shown["highest"].to_list() == pytest.approx(expected["highest"].to_list())
+    assert shown["mean_top10"].to_list() == pytest.approx(expected["mean_top10"].to_list())
+
+
+def test_the_worklist_gives_the_reason_of_a_failed_slide(open_page: Open, lake_with_failure: TestLake) -> None:
+    shown = table(open_page(lake_with_failure.root, "worklist"), "worklist")
+    failed = shown.filter(pl.col("slide_id") == "broken").row(0, named=True)
+    assert failed["status"] == "failed"
+    assert "OpenSlide does not know this format" in failed["reason"]
+    assert shown.filter(pl.col("slide_id") != "broken")["status"].unique().to_list() == ["scored"]
+
+
+def test_a_lake_without_predictions_says_which_commands_are_missing(
+    open_page: Open, lake: TestLake, finished: tuple[Path, Path]
+) -> None:
+    lake.ok("ingest", str(finished[0] / "slides" / "normal_1.tif"))
+    assert "histolake predict" in words(open_page(lake.root, "worklist"))
+    assert "histolake predict" in words(open_page(lake.root, "heatmap", slide="normal_1"))
+    assert "histolake train" in words(open_page(lake.root, "metrics"))
+
+
+def test_the_heatmap_page_names_slide_model_and_table_versions(open_page: Open, full_lake: TestLake) -> None:
+    app = open_page(full_lake.root, "heatmap", slide="tumor_4")
+    assert app.selectbox(key="slide").value == "tumor_4"
+    text = words(app)
+    assert full_lake.read("models")["model_id"][0] in text
+    assert f"predictions {full_lake.versions()['predictions']}" in text
+
+
+def test_the_heatmap_page_draws_the_slide_and_its_hottest_patches(open_page: Open, full_lake: TestLake) -> None:
+    pictures = open_page(full_lake.root, "heatmap", slide="tumor_4").get("image")
+    assert len(pictures) == 2
+
+
+def test_choosing_a_hottest_patch_goes_there(open_page: Open, full_lake: TestLake) -> None:
+    app = open_page(full_lake.root, "heatmap", slide="tumor_4")
+    app.pills(key="hotspot of tumor_4").select(1).run()
+    hottest = (
+        full_lake.read("predictions")
+        .filter(slide_id="tumor_4")
+        .sort("probability", "y", "x", descending=[True, False, False])
+    )
+    x, y = hottest["x"][0] + 32, hottest["y"][0] + 32
+    assert (app.slider(key="x of tumor_4").value, app.slider(key="y of tumor_4").value) == (x, y)
+    assert app.select_slider(key="magnification of tumor_4").value > 1
+    assert "Patch 1 of the hottest" in [element.value for element in app.subheader]
+
+
+def test_the_zoomed_region_is_given_as_the_command_line_takes_it(open_page: Open, full_lake: TestLake) -> None:
+    app = open_page(full_lake.root, "heatmap", slide="tumor_4")
+    app.select_slider(key="magnification of tumor_4").set_value(2).run()
+    assert [element.value for element in app.code] == ["256,192,512,384"]
+
+
+def test_a_slide_that_is_not_in_the_lake_is_a_sentence(open_page: Open, full_lake: TestLake) -> None:
+    app = open_page(full_lake.root, "heatmap", slide="tumor_99")
+    assert "no slide 'tumor_99'" in words(app)
+    assert app.selectbox(key="slide").value is None
+
+
+def test_a_failed_slide_shows_its_reason_and_no_picture(open_page: Open, lake_with_failure: TestLake) -> None:
+    app = open_page(lake_with_failure.root, "heatmap", slide="broken")
+    assert "OpenSlide does not know this format" in words(app)
+    assert not app.get("image")
+
+
+def test_a_slide_file_that_was_moved_is_a_sentence(open_page: Open, full_lake: TestLake, slides: Path) -> None:
+    (slides / "tumor_4.tif").rename(slides / "elsewhere.tif")
+    app = open_page(full_lake.root, "heatmap", slide="tumor_4")
+    assert any("tumor_4" in error.value.replace("\\", "") for error in app.error)
+
+
+def test_the_metrics_page_shows_what_evaluate_stored(open_page: Open, full_lake: TestLake) -> None:
+    app = open_page(full_lake.root, "metrics")
+    stored = {(row["split"], row["name"]): row["value"] for row in full_lake.read("metrics").to_dicts()}
+    rates, counts = table(app, "rates"), table(app, "confusion")
+    for split in ("train", "validation", "test"):
+        shown = dict(zip(rates["patch metric"], rates[split], strict=True))
+        assert shown["balanced accuracy"] == pytest.approx(stored[split, "balanced_accuracy"])
+        shown = dict(zip(counts["patch metric"], counts[split], strict=True))
+        assert shown["true positives"] == stored[split, "tp"]
+        assert shown["patches"] == stored[split, "patches"]
+    assert not app.warning
+
+
+def test_metrics_of_an_older_lake_are_said_to_be_old(open_page: Open, lake_with_failure: TestLake) -> None:
+    assert "`histolake evaluate`" in open_page(lake_with_failure.root, "metrics").warning[0].value
+
+
+def test_the_pages_import_neither_mlflow_nor_an_encoder() -> None:
+    code = (
+        "import sys, viewer.frame, viewer.heatmap, viewer.metrics, viewer.worklist;"
+        "print([m for m in ('mlflow', 'sklearn', 'torch', 'onnxruntime', 'keras') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
