@@ -1,9 +1,6 @@
 """The lake: tables, stages, and what is made from them.
 
-    import lake
-
-    con = lake.connect("data")
-    con.sql("select slide_id, count(*) from patches group by all")
+`lake.connect("data").sql("select slide_id, count(*) from patches group by all")` is all it takes.
 """
 
 from lake.contact_sheet import show

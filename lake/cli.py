@@ -26,7 +26,9 @@ Slides = Annotated[
 ]
 Region = Annotated[
     str | None,
-    typer.Option(metavar="X,Y,W,H|NAME", help="A segment of interest, level-0 px, or an annotation of the one --slide."),
+    typer.Option(
+        metavar="X,Y,W,H|NAME", help="A segment of interest, level-0 px, or an annotation of the one --slide."
+    ),
 ]
 
 
@@ -37,8 +39,12 @@ def example(text: str) -> dict[str, Any]:
 
 @app.command(**example("histolake ingest 'slides/*.tif' --annotations 'slides/*.xml' --lake data"))
 def ingest(
-    slides: Annotated[list[str] | None, typer.Argument(metavar="[SLIDES]...", help="Slide files, folders or patterns.")] = None,
-    annotations: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="ASAP XML, named like its slide.")] = None,
+    slides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SLIDES]...", help="Slide files, folders or patterns.")
+    ] = None,
+    annotations: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="ASAP XML, named like its slide.")
+    ] = None,
     coords_tumor: Annotated[
         list[Path] | None, typer.Option(metavar="CSV", help="Centres of tumor patches: slide,x,y at level 0.")
     ] = None,
@@ -48,7 +54,9 @@ def ingest(
     manifest: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Columns slide_id, path, patient_id, split, label, mpp.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, validation or test, where the manifest says nothing.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test, where the manifest says nothing.")
+    ] = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
     lake: Lake = None,
@@ -58,7 +66,12 @@ def ingest(
     from lake import ingest as ingestion
 
     sources = ingestion.Sources(
-        tuple(slides or ()), tuple(annotations or ()), tuple(coords_tumor or ()), tuple(coords_normal or ()), manifest, split
+        tuple(slides or ()),
+        tuple(annotations or ()),
+        tuple(coords_tumor or ()),
+        tuple(coords_normal or ()),
+        manifest,
+        split,
     )
     summaries = ingestion.ingest(
         session.lake_path(lake), sources, run_id=_run_id(), retry_failed=retry_failed, progress=_progress()
@@ -68,7 +81,9 @@ def ingest(
 
 @app.command(**example("histolake run --patch-px 96 --mpp 0.972 --slide 'tumor_*'"))
 def run(
-    stage: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these stages; optional ones too.")] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only these stages; optional ones too.")
+    ] = None,
     slide: Slides = None,
     region: Region = None,
     patch_px: Annotated[int | None, typer.Option(help="Edge of a patch, px; by default the encoder's input.")] = None,
@@ -78,7 +93,9 @@ def run(
     tissue_od: Annotated[
         float | None, typer.Option(help="Least optical density above glass that is tissue; by default 0.05.")
     ] = None,
-    at_centres: Annotated[bool, typer.Option("--at-centres", help="Patches at annotated points, not on a grid.")] = False,
+    at_centres: Annotated[
+        bool, typer.Option("--at-centres", help="Patches at annotated points, not on a grid.")
+    ] = False,
     allow_upsampling: Annotated[
         bool, typer.Option("--allow-upsampling", help="Read slides that are coarser than --mpp all the same.")
     ] = False,
@@ -115,7 +132,8 @@ def run(
     )
     choice, summaries = workflow.run(root, wanted, run_id=_run_id(), progress=_progress())
     if not as_json:
-        say(f"encoder {choice.encoder.encoder_id}: {choice.why}; patches {choice.patch_set}; labels by {choice.label_rule}")
+        say(f"encoder {choice.encoder.encoder_id}: {choice.why}")
+        say(f"patches {choice.patch_set}, labels by {choice.label_rule}")
     _finish(summaries, as_json)
 
 
@@ -152,7 +170,9 @@ def train(
 
 @app.command(**example("histolake predict --slide tumor_001"))
 def predict(
-    model: Annotated[str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")
+    ] = None,
     slide: Slides = None,
     region: Region = None,
     retry_failed: RetryFailed = False,
@@ -181,7 +201,9 @@ def predict(
 
 @app.command(**example("histolake evaluate --json"))
 def evaluate(
-    model: Annotated[str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")
+    ] = None,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
@@ -207,7 +229,9 @@ def heatmap(
     out: Annotated[Path, typer.Option(help="The PNG to write.")],
     region: Region = None,
     tint: Annotated[bool, typer.Option("--tint", help="Redden each tile by its probability.")] = False,
-    model: Annotated[str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")
+    ] = None,
     lake: Lake = None,
     trace: Trace = False,
 ) -> None:

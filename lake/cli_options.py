@@ -18,10 +18,10 @@ def _trace(is_on: bool) -> bool:
 
 Lake = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="The lake's folder; by default $HISTOLAKE_LAKE, else ./data.", show_default=False),
+    typer.Option(
+        metavar="PATH", help="The lake's folder; by default $HISTOLAKE_LAKE, else ./data.", show_default=False
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Do again what failed before.")]
-Trace = Annotated[
-    bool, typer.Option("--trace", callback=_trace, help="Print each SQL statement, and errors in full.")
-]
+Trace = Annotated[bool, typer.Option("--trace", callback=_trace, help="Print each SQL statement, and errors in full.")]

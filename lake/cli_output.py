@@ -81,7 +81,13 @@ def print_frame(frame: pl.DataFrame, most: int = 100) -> None:
 def print_summaries(summaries: Sequence[Summary]) -> None:
     """What the stages did, and a line for each failure on stderr."""
     rows = [
-        (each.stage, each.units, each.rows, round(each.seconds, 1), round(each.rows / each.seconds) if each.seconds else None)
+        (
+            each.stage,
+            each.units,
+            each.rows,
+            round(each.seconds, 1),
+            round(each.rows / each.seconds) if each.seconds else None,
+        )
         for each in summaries
     ]
     print_table(("stage", "units", "rows", "seconds", "rows/s"), rows)

@@ -13,7 +13,8 @@ from lake.synthetic import write_slides
 from udfs.errors import HistolakeError
 
 SLIDES = 10
-MPP = 1.0
+PATCH_PX, MPP = 128, 0.5
+QUERY = "select slide_id, max(probability) from current_predictions group by all"
 
 
 def demo(folder: Path, progress: Progress) -> None:
@@ -28,7 +29,7 @@ def demo(folder: Path, progress: Progress) -> None:
         write_slides(slides, slides=SLIDES)
     sources = ingest.Sources((str(slides),), (str(slides),))
     summaries = ingest.ingest(root, sources, run_id=run_id, progress=progress)
-    choice, of_run = workflow.run(root, workflow.Wanted(mpp=MPP), run_id=run_id, progress=progress)
+    choice, of_run = workflow.run(root, workflow.Wanted(patch_px=PATCH_PX, mpp=MPP), run_id=run_id, progress=progress)
     say(f"encoder {choice.encoder.encoder_id}: {choice.why}")
     began = time.monotonic()
     trained = train.train(
@@ -49,7 +50,7 @@ def demo(folder: Path, progress: Progress) -> None:
     drawn = _draw(root, pictures_in)
     say(f"heatmaps: {', '.join(str(path) for path in drawn)}")
     say(f"done in {time.monotonic() - start:.0f} s; now look around:")
-    say(f'  histolake sql "select slide_id, max(probability) from current_predictions group by all" --lake {root}')
+    say(f'  histolake sql "{QUERY}" --lake {root}')
     say(f"  histolake app --lake {root}")
 
 

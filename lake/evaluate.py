@@ -11,6 +11,7 @@ import polars as pl
 
 from lake import models, session, store
 from lake.sql_files import query
+from lake.tables import METRICS
 from udfs.errors import ModelError
 
 THRESHOLD = 0.5  # probability from which on a patch counts as tumor
@@ -43,7 +44,7 @@ def evaluate(root: Path, *, model: str | None, run_id: str) -> pl.DataFrame:
         high=pl.lit(None, pl.Float64),
         table_versions=pl.lit(json.dumps(versions, sort_keys=True)),
     )
-    columns = [*store.TABLES["metrics"].key, "value"]
+    columns = [*METRICS.key, "value"]
     if measured.join(stored, on=columns, how="anti", nulls_equal=True).height:
         now = datetime.now(UTC)
         rows: list[dict[str, Any]] = [{**each, "measured_at": now} for each in measured.to_dicts()]

@@ -95,7 +95,7 @@ def probability_colors(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]
 def _scored(tiles: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in TILE_COLUMNS if name not in tiles.columns]
     if missing:
-        raise HistolakeError(f"a heatmap needs tiles with {', '.join(missing)}; select them from predictions")
+        raise HistolakeError(f"a heatmap needs tiles with {', '.join(missing)}; take them from predictions")
     scored = tiles.select(pl.col(TILE_COLUMNS).cast(pl.Float64)).fill_nan(None).drop_nulls()
     wrong = scored.filter(~pl.col("probability").is_between(0, 1))
     if not wrong.is_empty():

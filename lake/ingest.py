@@ -53,7 +53,9 @@ def ingest(
     found = pa.table({"path": pa.array(sorted(set(paths)), pa.string())})
     annotations = [str(path) for path in find(sources.annotations, ANNOTATION_ENDINGS, "annotation file")]
     if not paths and not annotations and not sources.coords_tumor and not sources.coords_normal:
-        raise HistolakeError("nothing to ingest: name slides, --annotations, --coords-tumor, --coords-normal or --manifest")
+        raise HistolakeError(
+            "nothing to ingest: name slides, --annotations, --coords-tumor, --coords-normal or --manifest"
+        )
     with duckdb.connect() as con:
         coordinates = _coordinates(con, sources)
     store.create(root)
@@ -86,7 +88,9 @@ def find(patterns: Iterable[str], endings: set[str], kind: str) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in patterns:
-        matches = [Path(pattern)] if Path(pattern).exists() else [Path(m) for m in sorted(glob.glob(pattern, recursive=True))]
+        matches = (
+            [Path(pattern)] if Path(pattern).exists() else [Path(m) for m in sorted(glob.glob(pattern, recursive=True))]
+        )
         files = [file for match in matches for file in _expand(match, endings)]
         if not files:
             wanted = ", ".join(sorted(endings))
@@ -120,7 +124,9 @@ def _manifest(path: Path | None) -> pa.Table:
         )
     rows = rows.with_columns(pl.lit(None, pl.String).alias(name) for name in schema if name not in rows.columns)
     try:
-        rows = rows.select(pl.col(name).str.strip_chars().replace("", None).cast(type_) for name, type_ in schema.items())
+        rows = rows.select(
+            pl.col(name).str.strip_chars().replace("", None).cast(type_) for name, type_ in schema.items()
+        )
     except pl.exceptions.PolarsError as error:
         raise HistolakeError(f"{path}: mpp must be a number, microns per pixel: {error}") from None
     wrong = rows.filter(~pl.col("split").is_in(SPLITS))["split"].to_list()

@@ -32,7 +32,9 @@ def write_heatmap(
             query("app/heatmap_tiles"), {"slide_id": slide_id, "model_id": row["model_id"], "patch_set": None}
         ).pl()
     if tiles.is_empty():
-        raise HistolakeError(f"slide {slide_id} has no predictions of model {row['model_id']}; `histolake predict` makes them")
+        raise HistolakeError(
+            f"slide {slide_id} has no predictions of model {row['model_id']}; `histolake predict` makes them"
+        )
     title = f"{slide_id} · model {row['model_id']} · {row['encoder_id']}"
     image = render_heatmap(
         slide["path"], tiles, title=title, mpp_x=slide["mpp_x"], mpp_y=slide["mpp_y"], region=region, tint=tint

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,9 +154,7 @@ def plan(
     ]
 
 
-def _worker(
-    con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters
-) -> Callable[[Unit], Result]:
+def _worker(con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> Callable[[Unit], Result]:
     """A function that computes one unit, on a connection of its own beside others."""
     wanted = {name: parameters[name] for name in stage.parameters}
     connections = threading.local()

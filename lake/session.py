@@ -114,7 +114,7 @@ def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> Non
     columns = [field.name for field in table.schema().fields]
     files = table.file_uris()
     if files:
-        parquet = con.from_parquet(files, hive_partitioning=True)  # type: ignore[arg-type]
+        parquet = con.from_parquet(files, hive_partitioning=True)
         parquet.select(*[duckdb.ColumnExpression(column) for column in columns]).create_view(name)
     else:
         con.from_arrow(pa.schema(table.schema()).empty_table()).create(name)

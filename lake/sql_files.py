@@ -93,7 +93,8 @@ def _names(text: str) -> tuple[str, ...]:
 def stages(lake: Path | None = None) -> dict[str, Stage]:
     """All stages in the order in which they can run: the project's, and those in the lake's folder sql/.
 
-    A stage is a file whose header declares a table. It comes after the stages whose tables its SELECT, or a view in it, reads.
+    A stage is a file whose header declares a table. It comes after the stages whose tables its SELECT, or a
+    view in it, reads.
     """
     folders = [SQL] + ([lake / "sql"] if lake is not None else [])
     files = [path for folder in folders for path in sorted(folder.glob("*.sql"))]

@@ -152,7 +152,9 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
     recorded = _recorded_versions(runs)
     unknown = set(at or {}) - set(recorded) - set(TABLES)
     if unknown:
-        raise LakeError(f"{root}: no table {sorted(unknown)[0]!r}; tables are {', '.join(sorted({*TABLES, *recorded}))}")
+        raise LakeError(
+            f"{root}: no table {sorted(unknown)[0]!r}; tables are {', '.join(sorted({*TABLES, *recorded}))}"
+        )
     versions = {**dict.fromkeys(TABLES, 0), **recorded, **(at or {})}
     tables = {name: open_table(root, name, number) for name, number in versions.items() if name != "runs"}
     return {**tables, "runs": runs}
@@ -229,9 +231,7 @@ def record(root: Path, entries: Sequence[Entry]) -> None:
         def attempt(rows: pa.Table = rows, predicate: str | None = predicate) -> None:
             mode: Any = "append" if predicate is None else "overwrite"
             retries = CommitProperties(max_commit_retries=100)
-            write_deltalake(
-                open_table(root, "runs"), rows, mode=mode, predicate=predicate, commit_properties=retries
-            )
+            write_deltalake(open_table(root, "runs"), rows, mode=mode, predicate=predicate, commit_properties=retries)
 
         _persist(root / "runs", attempt)
 

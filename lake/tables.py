@@ -48,9 +48,7 @@ class Table:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema, each field's comment in its metadata."""
-        return pa.schema(
-            [pa.field(c.name, ARROW_TYPES[c.type], metadata={"comment": c.about}) for c in self.columns]
-        )
+        return pa.schema([pa.field(c.name, ARROW_TYPES[c.type], metadata={"comment": c.about}) for c in self.columns])
 
 
 def _columns(**columns: tuple[str, str]) -> tuple[Column, ...]:

@@ -137,9 +137,7 @@ def choose_strength(data: TrainingSet) -> tuple[float, str, dict[float, float]]:
     return max(tried, key=lambda strength: (round(tried[strength], 4), -strength)), how, tried
 
 
-def _slide_folds(
-    data: TrainingSet, rows: NDArray[np.int64]
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _slide_folds(data: TrainingSet, rows: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Folds that keep each slide on one side and hold both classes on both."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -148,7 +146,9 @@ def _slide_folds(
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # few slides of a class: the folds below tell
-        splits = list(StratifiedGroupKFold(count, shuffle=True, random_state=0).split(rows, data.y[rows], data.slides[rows]))
+        splits = list(
+            StratifiedGroupKFold(count, shuffle=True, random_state=0).split(rows, data.y[rows], data.slides[rows])
+        )
     folds = [(rows[fit], rows[held]) for fit, held in splits]
     return [fold for fold in folds if all(len(np.unique(data.y[side])) == 2 for side in fold)]
 
@@ -220,20 +220,22 @@ def _log(
 def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> None:
     """Record each Delta table at its version as an input of the MLflow run."""
     import mlflow
-    import mlflow.data
     import pandas as pd
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
+    from mlflow.data.pandas_dataset import from_pandas
 
     rows = pd.DataFrame({"slide_id": data.slides, "label": data.y.astype(float)})  # MLflow warns of integers
     for name, number in versions.items():
         source = DeltaDatasetSource(path=str(root / name), delta_table_version=number)
-        mlflow.log_input(mlflow.data.from_pandas(rows, source=source, name=name), context="training")
+        mlflow.log_input(from_pandas(rows, source=source, name=name), context="training")
 
 
 def _measures(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, roc_auc_score
 
-    counts = dict(zip(("tn", "fp", "fn", "tp"), confusion_matrix(labels, probabilities >= 0.5, labels=[0, 1]).flat, strict=True))
+    counts = dict(
+        zip(("tn", "fp", "fn", "tp"), confusion_matrix(labels, probabilities >= 0.5, labels=[0, 1]).flat, strict=True)
+    )
     measures = {name: float(count) for name, count in counts.items()}
     measures["accuracy"] = float(accuracy_score(labels, probabilities >= 0.5))
     measures["brier"] = float(brier_score_loss(labels, probabilities))

@@ -25,7 +25,9 @@ def _confusion(scores: Scores) -> Figure:
     from sklearn.metrics import ConfusionMatrixDisplay
 
     figure = Figure(figsize=(4.5 * len(scores), 4), layout="constrained")
-    for axes, (split, (labels, probabilities)) in zip(np.atleast_1d(figure.subplots(1, len(scores))), scores.items(), strict=True):
+    for axes, (split, (labels, probabilities)) in zip(
+        np.atleast_1d(figure.subplots(1, len(scores))), scores.items(), strict=True
+    ):
         ConfusionMatrixDisplay.from_predictions(
             labels, probabilities >= 0.5, labels=[0, 1], display_labels=["normal", "tumor"], ax=axes, cmap="cividis"
         )

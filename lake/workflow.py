@@ -136,7 +136,7 @@ def choose_trained(
         raise ModelError(f"{root}: no features to train on; make them with `histolake run`")
     sets = sorted({name for name, _ in used})
     name = patch_set or existing_patch_set(root)
-    if name not in sets:
+    if name is None or name not in sets:
         raise HistolakeError(f"--patch-set {name}: has no features; patch sets with features are {', '.join(sets)}")
     spec, why = choose_encoder(root, encoder, run_id)
     return Choice(name, spec, why, _rule(label_rule, name))
@@ -180,7 +180,9 @@ def existing_patch_set(root: Path) -> str | None:
         return str(models.find(root, model_id)["patch_set"])
     names = store.rows(root, "patch_sets")["patch_set"].to_list()
     if len(names) > 1:
-        raise HistolakeError(f"which patches? say --patch-px and --mpp, or --patch-set; there are {', '.join(sorted(names))}")
+        raise HistolakeError(
+            f"which patches? say --patch-px and --mpp, or --patch-set; there are {', '.join(sorted(names))}"
+        )
     return names[0] if names else None
 
 
@@ -205,7 +207,9 @@ def choose_encoder(root: Path, name: str | None, run_id: str) -> tuple[EncoderSp
     chosen, why = (name, "asked for") if name not in (None, "auto") else catalog.choose_auto()
     if chosen not in catalog.BUILT_IN:
         has = ", ".join([*catalog.BUILT_IN, *(spec.name for spec in known.values())])
-        raise EncoderError(f"--encoder {chosen}: no such encoder; there are {has}; add one with `histolake encoders add`")
+        raise EncoderError(
+            f"--encoder {chosen}: no such encoder; there are {has}; add one with `histolake encoders add`"
+        )
     spec, file = catalog.prepare(chosen)
     add_encoder(root, spec, file, run_id)
     if not kept:
@@ -247,7 +251,9 @@ def predict(
             "and ($x is null or (region_x = $x and region_y = $y and region_width = $w and region_height = $h)) "
             "order by patch_set",
             {"px": row["patch_px"], "mpp": row["mpp"]}
-            | dict(zip("xywh", (region.x, region.y, region.width, region.height) if region else (None,) * 4, strict=True)),
+            | dict(
+                zip("xywh", (region.x, region.y, region.width, region.height) if region else (None,) * 4, strict=True)
+            ),
         ).fetchall()
         used = con.execute("select distinct patch_set, encoder_id from features").fetchall()
     patch_sets = [name for (name,) in found if (name, row["encoder_id"]) in used]

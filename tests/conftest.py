@@ -11,9 +11,9 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from support import SHARED, Answer, TestLake, run_command, write_slide
 
 from lake import store, workflow
-from support import SHARED, Answer, TestLake, run_command, write_slide
 from udfs.encoders.encoder import describe
 
 
@@ -73,7 +73,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> tuple
     now.mkdir()
     write_slides(now / "slides")
     lake = new_lake(now / "lake", tiny_onnx)
-    lake.ok("ingest", str(now / "slides"), "--annotations", str(now / "slides"), "--manifest", str(now / "slides/manifest.csv"))
+    lake.ok(
+        "ingest",
+        str(now / "slides"),
+        "--annotations",
+        str(now / "slides"),
+        "--manifest",
+        str(now / "slides/manifest.csv"),
+    )
     lake.ok("run", *lake.tiling)
     lake.ok("train", "--encoder", "tiny")
     lake.ok("predict")

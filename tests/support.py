@@ -25,7 +25,12 @@ GLASS, STROMA, TUMOR = (243, 243, 243), (226, 150, 190), (120, 60, 150)
 
 
 def write_slide(
-    path: Path, *, tissue: Box = (256, 128, 512, 512), tumor: Box | None = None, size: tuple[int, int] = (1024, 768), mpp: float = 1.0
+    path: Path,
+    *,
+    tissue: Box = (256, 128, 512, 512),
+    tumor: Box | None = None,
+    size: tuple[int, int] = (1024, 768),
+    mpp: float = 1.0,
 ) -> Path:
     """A white slide with a rectangle of pink tissue and, in it, one of purple tumor, with its ASAP XML beside it."""
     rng = np.random.default_rng(7)
@@ -105,4 +110,7 @@ class TestLake:
 
     def versions(self) -> dict[str, int]:
         """The newest Delta version of every table."""
-        return {path.parent.name: store.open_table(self.root, path.parent.name).version() for path in self.root.glob("*/_delta_log")}
+        return {
+            path.parent.name: store.open_table(self.root, path.parent.name).version()
+            for path in self.root.glob("*/_delta_log")
+        }

@@ -18,7 +18,9 @@ from udfs.registry import Column, Udf
 class Model(Protocol):
     """A binary classifier of embeddings."""
 
-    dims: int
+    @property
+    def dims(self) -> int:
+        """Length of the embeddings that it takes."""
 
     def probability(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of tumor, shape (n,), of embeddings of shape (n, dims)."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 Column = pa.Array
 """What a UDF gets for each parameter: one Arrow array, at most 2,048 rows, nulls included."""
@@ -52,10 +53,10 @@ class Udf:
         con.create_function(
             self.name,
             batch,
-            [type_ for _, type_ in self.parameters],  # type: ignore[misc]
-            self.returns,  # type: ignore[arg-type]
-            type="arrow",  # type: ignore[arg-type]
-            null_handling="special",  # type: ignore[arg-type]
+            [duckdb.type(type_) for _, type_ in self.parameters],
+            duckdb.type(self.returns),
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
         )
 
 

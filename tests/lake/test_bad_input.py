@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import tifffile
+from support import SHARED, Answer, TestLake, run_command, write_slide
 
 from lake import store
-from support import SHARED, Answer, TestLake, run_command, write_slide
 
 
 def refused(answer: Answer, *words: str) -> None:
@@ -105,20 +105,31 @@ def test_a_slide_without_resolution_and_the_remedy(lake: TestLake, tmp_path: Pat
 def test_a_patch_larger_than_the_slide(lake: TestLake, tmp_path: Path) -> None:
     write_slide(tmp_path / "one.tif")
     lake.ok("ingest", str(tmp_path / "one.tif"))
-    refused(lake("run", "--patch-px", "800", "--mpp", "1", "--encoder", "tiny"), "one.tif", "larger than the slide", "--patch-px")
+    refused(
+        lake("run", "--patch-px", "800", "--mpp", "1", "--encoder", "tiny"),
+        "one.tif",
+        "larger than the slide",
+        "--patch-px",
+    )
 
 
 def test_an_mpp_finer_than_the_slides_own(lake: TestLake, tmp_path: Path) -> None:
     write_slide(tmp_path / "one.tif")
     lake.ok("ingest", str(tmp_path / "one.tif"))
-    refused(lake("run", "--patch-px", "64", "--mpp", "0.94", "--encoder", "tiny"), "one.tif", "finer", "--allow-upsampling")
+    refused(
+        lake("run", "--patch-px", "64", "--mpp", "0.94", "--encoder", "tiny"), "one.tif", "finer", "--allow-upsampling"
+    )
     lake.ok("run", "--patch-px", "64", "--mpp", "0.96", "--encoder", "tiny")
 
 
 def test_an_encoder_file_that_is_not_onnx(lake: TestLake, tmp_path: Path) -> None:
     (tmp_path / "weights.onnx").write_bytes(b"not a network")
     before = lake.versions()
-    refused(lake("encoders", "add", "mine", "--onnx", str(tmp_path / "weights.onnx")), str(tmp_path / "weights.onnx"), "ONNX")
+    refused(
+        lake("encoders", "add", "mine", "--onnx", str(tmp_path / "weights.onnx")),
+        str(tmp_path / "weights.onnx"),
+        "ONNX",
+    )
     assert lake.versions() == before
 
 
@@ -192,7 +203,9 @@ def test_wrong_sql_and_unknown_tables_and_versions(full_lake: TestLake) -> None:
     refused(full_lake("sql", "select 1", "--at", "features=300"), "features", "300")
 
 
-@pytest.mark.parametrize("words", [["--region", "1,2,3"], ["--region", "0,0,0,5"], ["--region", "Annotation 7", "--slide", "tumor_1"]])
+@pytest.mark.parametrize(
+    "words", [["--region", "1,2,3"], ["--region", "0,0,0,5"], ["--region", "Annotation 7", "--slide", "tumor_1"]]
+)
 def test_a_region_that_is_none(full_lake: TestLake, words: list[str]) -> None:
     refused(full_lake("run", *full_lake.tiling, *words), "--region")
 

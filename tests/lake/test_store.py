@@ -14,11 +14,11 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
+from support import ROOT, TestLake
 
 from lake import connect, store
 from lake.store import Replacement
 from lake.tables import PREDICTIONS, TABLES
-from support import ROOT, TestLake
 from udfs.errors import LakeError
 
 IDENTITY = {"patch_set": "p", "model_id": "m"}
@@ -26,7 +26,15 @@ IDENTITY = {"patch_set": "p", "model_id": "m"}
 
 def rows_of(slide_id: str, count: int, probability: float = 0.5, bucket: int = 0) -> pa.Table:
     """Predictions of one unit."""
-    row = {"slide_id": slide_id, **IDENTITY, "part": 0, "y": 0, "probability": probability, "fingerprint": "f", "bucket": bucket}
+    row = {
+        "slide_id": slide_id,
+        **IDENTITY,
+        "part": 0,
+        "y": 0,
+        "probability": probability,
+        "fingerprint": "f",
+        "bucket": bucket,
+    }
     return pa.Table.from_pylist([{**row, "x": x} for x in range(count)], schema=PREDICTIONS.schema)
 
 
@@ -144,9 +152,8 @@ def test_recording_a_commit_twice_is_recording_it_once(root: Path) -> None:
 def test_old_versions_stay_readable_until_they_are_vacuumed(root: Path) -> None:
     for count in (1, 2, 3):
         write(root, "a", count)
-    assert [connect(root, at={"predictions": n}).table("predictions").aggregate("count(*)").fetchall() for n in (0, 1, 2, 3)] == [
-        [(0,)], [(1,)], [(2,)], [(3,)],
-    ]  # fmt: skip
+    for number in (0, 1, 2, 3):
+        assert connect(root, at={"predictions": number}).table("predictions").pl().height == number
     assert [commit["rows"] for commit in store.history(root, "predictions")] == [3, 2, 1, None]
     assert store.vacuum(root, "predictions", 0) == 2
     assert connect(root).table("predictions").aggregate("count(*)").fetchall() == [(3,)]
@@ -177,7 +184,20 @@ def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 def test_concurrent_runs_of_the_same_work_end_equal_to_one(full_lake: TestLake) -> None:
     full_lake.ok("run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--stage", "patches")
-    words = [sys.executable, "-m", "lake", "run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--lake", str(full_lake.root)]
+    words = [
+        sys.executable,
+        "-m",
+        "lake",
+        "run",
+        "--patch-px",
+        "32",
+        "--mpp",
+        "1",
+        "--encoder",
+        "tiny",
+        "--lake",
+        str(full_lake.root),
+    ]
     both = [subprocess.Popen(words, cwd=ROOT, env={**os.environ}, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     full_lake.ok("check")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from support import TestLake, asap, write_slide
 
 from lake import connect, session, store
-from support import TestLake, asap, write_slide
 
 
 def test_patches_cover_the_tissue_and_nothing_else(lake: TestLake, tmp_path: Path) -> None:
@@ -81,7 +81,9 @@ def test_different_mpp_across_and_down_give_patches_that_are_square_in_microns(l
 def test_a_second_run_of_everything_writes_no_version_of_any_table(full_lake: TestLake, slides: Path) -> None:
     before = full_lake.versions()
     answers = [
-        full_lake.ok("ingest", str(slides), "--annotations", str(slides), "--manifest", str(slides / "manifest.csv"), "--json"),
+        full_lake.ok(
+            "ingest", str(slides), "--annotations", str(slides), "--manifest", str(slides / "manifest.csv"), "--json"
+        ),
         full_lake.ok("run", *full_lake.tiling, "--json"),
         full_lake.ok("predict", "--json"),
     ]
@@ -94,7 +96,12 @@ def test_a_new_slide_is_the_only_one_worked_on(full_lake: TestLake, slides: Path
     write_slide(slides / "late.tif")
     full_lake.ok("ingest", str(slides / "late.tif"))
     done = full_lake.ok("run", *full_lake.tiling, "--json").json() + full_lake.ok("predict", "--json").json()
-    assert {stage["stage"]: stage["units"] for stage in done} == {"patches": 1, "features": 1, "labels": 0, "predictions": 1}
+    assert {stage["stage"]: stage["units"] for stage in done} == {
+        "patches": 1,
+        "features": 1,
+        "labels": 0,
+        "predictions": 1,
+    }
 
 
 def test_a_changed_slide_is_done_again_and_leaves_nothing_of_the_old_one(full_lake: TestLake, slides: Path) -> None:
@@ -182,7 +189,9 @@ def test_an_analyst_adds_a_stage_with_a_sql_file_alone(full_lake: TestLake) -> N
     assert done["darkness"] == full_lake.read("patches").height == full_lake.read("darkness").height
     again = {stage["stage"]: stage["units"] for stage in full_lake.ok("run", *full_lake.tiling, "--json").json()}
     assert again["darkness"] == 0
-    assert full_lake.ok("sql", "select count(*) as n from darkness", "--format", "json").json()[0]["n"] == done["darkness"]
+    assert (
+        full_lake.ok("sql", "select count(*) as n from darkness", "--format", "json").json()[0]["n"] == done["darkness"]
+    )
 
 
 def test_a_region_is_a_tiling_of_its_own_on_the_same_grid(full_lake: TestLake) -> None:
@@ -236,8 +245,18 @@ def test_mlflow_holds_parameters_metrics_plots_lineage_and_the_champion(full_lak
     run = client.get_run(row["mlflow_run_id"])
     assert run.data.params["encoder_id"] == row["encoder_id"]
     assert run.data.metrics["validation_auc"] > 0.9
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"confusion_matrix.png", "roc.png", "calibration.png"}
-    assert {each.dataset.name for each in run.inputs.dataset_inputs} == {"slides", "annotations", "patches", "labels", "features"}
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {
+        "confusion_matrix.png",
+        "roc.png",
+        "calibration.png",
+    }
+    assert {each.dataset.name for each in run.inputs.dataset_inputs} == {
+        "slides",
+        "annotations",
+        "patches",
+        "labels",
+        "features",
+    }
     champion = client.get_model_version_by_alias("histolake", "champion")
     assert row["uri"] == f"models:/histolake/{champion.version}"
 
@@ -250,7 +269,11 @@ def test_every_table_is_read_by_polars_without_histolake(full_lake: TestLake) ->
 
 
 def test_pictures_are_drawn(full_lake: TestLake, tmp_path: Path) -> None:
-    for words in (["heatmap", "tumor_4"], ["heatmap", "tumor_4", "--tint"], ["heatmap", "tumor_4", "--region", "300,150,300,300"]):
+    for words in (
+        ["heatmap", "tumor_4"],
+        ["heatmap", "tumor_4", "--tint"],
+        ["heatmap", "tumor_4", "--region", "300,150,300,300"],
+    ):
         full_lake.ok(*words, "--out", str(tmp_path / "x.png"))
         assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
         (tmp_path / "x.png").unlink()
