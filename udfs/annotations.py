@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -15,6 +15,9 @@ from shapely.geometry.base import BaseGeometry
 
 from udfs.errors import AnnotationError
 from udfs.registry import Column, udf
+
+FARTHEST = 1e9  # level-0 px; no vertex of a slide lies beyond
+AREAS, POINTS, IGNORED = ("Polygon", "Spline", "Rectangle"), ("Dot", "PointSet"), ("Measurement",)  # ASAP's types
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,15 @@ def read_annotations(path: Column, format: Column) -> pa.Array:
     """Every shape of each annotation file, as a list to unnest. format: 'asap_xml'.
 
     geometry: WKB, level-0 pixels. note: how an invalid outline was repaired, else NULL.
+    NULL where path or format is.
     Raises AnnotationError naming the file, and the place in it, that cannot be understood.
     """
     files = zip(path.to_pylist(), format.to_pylist(), strict=True)
-    return pa.array([[asdict(row) for row in _reader(kind)(Path(file))] for file, kind in files], ROWS)
+    return pa.array([None if None in row else _rows(*row) for row in files], ROWS)
+
+
+def _rows(path: str, format: str) -> list[dict[str, object]]:
+    return [asdict(row) for row in _reader(format)(Path(path))]
 
 
 def _reader(kind: str) -> Callable[[Path], Iterator[Annotation]]:
@@ -63,39 +71,80 @@ def read_asap(path: Path) -> Iterator[Annotation]:
     """Shapes of an ASAP XML file: polygons, splines, rectangles, and dots as points.
 
     Format: ASAP's `ASAP_Annotations/Annotations/Annotation[Name, Type, PartOfGroup]/Coordinates`,
-    vertices ordered by `Order`. Names that repeat get a number. Entities and DTDs are refused.
+    vertices ordered by `Order`, commas allowed as decimal marks. Names that repeat get a number.
+    Measurements are kept without area. Entities and DTDs are refused, as are shapes of unknown Type.
     """
     try:
         root = parse(path, forbid_dtd=True).getroot()
-    except ParseError as error:
-        raise AnnotationError(f"{path}: not well-formed XML ({error}); export it again from ASAP") from None
     except DefusedXmlException:
         raise AnnotationError(f"{path}: XML with a DTD or entities is refused; export it again from ASAP") from None
     except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror})") from None
-    if root.tag != "ASAP_Annotations":
-        raise AnnotationError(f"{path}: the root element is <{root.tag}>, not <ASAP_Annotations>: is it ASAP XML?")
-    names: dict[str, int] = {}
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); was the file moved?") from None
+    except (ParseError, LookupError, ValueError) as error:  # the last two: encodings that are not known
+        raise AnnotationError(f"{path}: not well-formed XML ({error}); export it again from ASAP") from None
+    if root is None or root.tag != "ASAP_Annotations":
+        found = None if root is None else root.tag
+        raise AnnotationError(f"{path}: the root element is <{found}>, not <ASAP_Annotations>; export it from ASAP")
+    names = _Names()
     for element in root.iterfind("Annotations/Annotation"):
-        name = element.get("Name") or "Annotation"
-        names[name] = names.get(name, 0) + 1
-        unique = name if names[name] == 1 else f"{name} ({names[name]})"
+        name = names.unique(element.get("Name") or "Annotation", "{} ({})")
         group = element.get("PartOfGroup")
-        yield from _shape(path, unique, None if group in (None, "None") else group, element)
+        yield from _shapes(path, name, None if group in (None, "", "None") else group, element, names)
 
 
-def _shape(path: Path, name: str, group: str | None, element: Element) -> Iterator[Annotation]:
-    try:
-        ordered = sorted(element.iterfind("Coordinates/Coordinate"), key=lambda c: float(c.attrib["Order"]))
-        vertices = [(float(c.attrib["X"].replace(",", ".")), float(c.attrib["Y"].replace(",", "."))) for c in ordered]
-    except (KeyError, ValueError) as error:
-        raise AnnotationError(f"{path}: annotation {name!r} has a vertex without a number ({error})") from None
-    if element.get("Type") in ("Dot", "PointSet"):
-        for number, vertex in enumerate(vertices):
-            yield Annotation(name if number == 0 else f"{name} [{number}]", group, shapely.to_wkb(shapely.Point(vertex)), None)
-        return
-    geometry, note = area(path, name, vertices)
-    yield Annotation(name, group, shapely.to_wkb(geometry), note)
+class _Names:
+    """The names given so far, so that none is given twice."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+        self._times: dict[tuple[str, str], int] = {}
+
+    def unique(self, name: str, numbered: str) -> str:
+        """`name`, or if that is taken, the name with a number, in the form `numbered`, that is not."""
+        times, chosen = self._times.get((name, numbered), 1), name
+        while chosen in self._given:
+            times += 1
+            chosen = numbered.format(name, times)
+        self._times[name, numbered] = times
+        self._given.add(chosen)
+        return chosen
+
+
+def _shapes(path: Path, name: str, group: str | None, element: Element, names: _Names) -> Iterator[Annotation]:
+    kind = element.get("Type") or "Polygon"
+    if kind not in (*AREAS, *POINTS, *IGNORED):
+        known = ", ".join((*AREAS, *POINTS, *IGNORED))
+        raise AnnotationError(f"{path}: annotation {name!r} has the Type {kind!r}; convert it to one of {known}")
+    vertices = _vertices(path, name, element)
+    if kind in IGNORED:
+        yield Annotation(name, group, shapely.to_wkb(shapely.Polygon()), f"is of type {kind}: ignored")
+    elif kind in AREAS:
+        geometry, note = area(path, name, vertices)
+        yield Annotation(name, group, shapely.to_wkb(geometry), note)
+    for number, vertex in enumerate(vertices if kind in POINTS else ()):
+        unique = name if number == 0 else names.unique(f"{name} [{number}]", "{} ({})")
+        yield Annotation(unique, group, shapely.to_wkb(shapely.Point(vertex)), None)
+
+
+def _vertices(path: Path, name: str, element: Element) -> list[tuple[float, float]]:
+    """The shape's vertices in their order, level-0 pixels. Raises AnnotationError for one that is not two numbers."""
+    ordered: list[tuple[float, float, float]] = []
+    for number, coordinate in enumerate(element.iterfind("Coordinates/Coordinate"), start=1):
+        try:
+            order, x, y = (float(coordinate.attrib[key].replace(",", ".")) for key in ("Order", "X", "Y"))
+        except (KeyError, ValueError) as error:
+            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            raise AnnotationError(
+                f"{path}: annotation {name!r}, vertex {number}: {reason}; export it again from ASAP"
+            ) from None
+        ordered.append((order, x, y))
+    _check_finite(path, name, ordered)
+    return [(x, y) for _, x, y in sorted(ordered, key=lambda vertex: vertex[0])]
+
+
+def _check_finite(path: Path, name: str, vertices: Iterable[tuple[float, ...]]) -> None:
+    if not all(abs(value) < FARTHEST for vertex in vertices for value in vertex):  # also false for NaN
+        raise AnnotationError(f"{path}: annotation {name!r} has a vertex that no slide can hold; mend or remove it")
 
 
 def area(path: Path, name: str, ring: list[tuple[float, float]]) -> tuple[BaseGeometry, str | None]:
@@ -103,15 +152,17 @@ def area(path: Path, name: str, ring: list[tuple[float, float]]) -> tuple[BaseGe
 
     Raises AnnotationError for vertices that are not finite. An outline without area becomes empty.
     """
-    if not all(abs(value) < 1e9 for vertex in ring for value in vertex):  # also false for NaN
-        raise AnnotationError(f"{path}: annotation {name!r} has a vertex that no slide can hold")
+    _check_finite(path, name, ring)
     if len(set(ring)) < 3:
         return shapely.Polygon(), "has fewer than three vertices: ignored"
     polygon = shapely.Polygon(ring)
     if polygon.is_valid:
         return polygon, None
     reason = shapely.is_valid_reason(polygon)
-    return shapely.make_valid(polygon, method="structure"), f"repaired: {reason}"
+    repaired = shapely.make_valid(polygon, method="structure", keep_collapsed=False)
+    if repaired.is_empty:
+        return shapely.Polygon(), "has no area: ignored"
+    return repaired, f"repaired: {reason}"
 
 
 READERS: dict[str, Callable[[Path], Iterator[Annotation]]] = {"asap_xml": read_asap}

@@ -25,13 +25,13 @@ def file_fingerprint(path: Column) -> pa.Array:
 
     A slide of several files is covered by the names and sizes of all of them too.
     """
-    return pa.array([_fingerprint(Path(one)) for one in path.to_pylist()], pa.string())
+    return pa.array([None if one is None else _fingerprint(Path(one)) for one in path.to_pylist()], pa.string())
 
 
 @udf("VARCHAR", returns="VARCHAR")
 def file_hash(path: Column) -> pa.Array:
     """SHA-256 of each file's whole content, hex; NULL when it cannot be read."""
-    return pa.array([_hash(Path(one)) for one in path.to_pylist()], pa.string())
+    return pa.array([None if one is None else _hash(Path(one)) for one in path.to_pylist()], pa.string())
 
 
 def _fingerprint(path: Path) -> str | None:
@@ -45,7 +45,7 @@ def _fingerprint(path: Path) -> str | None:
             for sample in range(SAMPLES):
                 content.seek(last * sample // (SAMPLES - 1))
                 digest.update(content.read(SAMPLE_BYTES))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     return digest.hexdigest()[:16]
 
@@ -54,5 +54,5 @@ def _hash(path: Path) -> str | None:
     try:
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None

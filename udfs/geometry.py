@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import shapely
+from numpy.typing import NDArray
 
+from udfs.errors import AnnotationError
 from udfs.registry import Column, udf
+
+Shapes = NDArray[np.object_]
 
 
 @udf("BLOB[]", "BOOLEAN[]", returns="BLOB")
 def annotated_area(geometries: Column, is_exclusion: Column) -> pa.Array:
-    """The union of each list's geometries less the union of those that are exclusions."""
-    areas = []
+    """The union of each list's geometries less the union of those that are exclusions; NULL where a list is.
+
+    A geometry that is NULL is left out; one whose is_exclusion is NULL is no exclusion. Invalid ones are repaired.
+    """
+    areas: list[bytes | None] = []
     for blobs, flags in zip(geometries.to_pylist(), is_exclusion.to_pylist(), strict=True):
-        shapes, excluded = shapely.from_wkb(np.array(blobs, object)), np.array(flags, bool)
-        union = shapely.union_all(shapes[~excluded])
-        areas.append(shapely.to_wkb(shapely.difference(union, shapely.union_all(shapes[excluded]))))
+        areas.append(None if blobs is None or flags is None else _area(blobs, flags))
     return pa.array(areas, pa.binary())
+
+
+def _area(blobs: list[bytes | None], flags: list[bool | None]) -> bytes:
+    shapes, is_excluded = _shapes(blobs), np.array([bool(flag) for flag in flags], np.bool_)
+    if len(shapes) != len(is_excluded):
+        raise AnnotationError(f"{len(shapes)} geometries have {len(is_excluded)} exclusion flags; give one for each")
+    invalid = ~shapely.is_valid(shapes) & ~shapely.is_missing(shapes)
+    shapes[invalid] = shapely.make_valid(shapes[invalid], method="structure", keep_collapsed=False)
+    union = shapely.union_all(shapes[~is_excluded])
+    return bytes(shapely.to_wkb(shapely.difference(union, shapely.union_all(shapes[is_excluded]))))
 
 
 @udf("BLOB", "DOUBLE[]", "DOUBLE[]", returns="BOOLEAN[]")
 def contains_points(area: Column, x: Column, y: Column) -> pa.Array:
-    """Whether each area contains each point (x, y) of its lists, level-0 pixels; False where the area is NULL."""
-    inside = []
-    for blob, xs, ys in zip(area.to_pylist(), x, y, strict=True):
-        shape = shapely.from_wkb(blob) if blob is not None else shapely.Polygon()
+    """Whether each area contains each point (x, y) of its lists, level-0 pixels; False where the area is NULL.
+
+    A point on the outline is not inside. NULL where a list is, and for a point whose x or y is NULL.
+    """
+    inside: list[list[bool | None] | None] = []
+    for shape, *lists in zip(_shapes(area.to_pylist()), x.to_pylist(), y.to_pylist(), strict=True):
+        if None in lists:
+            inside.append(None)
+            continue
+        xs, ys = _numbers(lists)
         shapely.prepare(shape)
-        inside.append(shapely.contains_xy(shape, xs.values.to_numpy(), ys.values.to_numpy()))
+        found = np.zeros(len(xs), np.bool_) if shape is None else shapely.contains_xy(shape, xs, ys)
+        inside.append(pa.array(found, mask=np.isnan(xs) | np.isnan(ys)).to_pylist())
     return pa.array(inside, pa.list_(pa.bool_()))
 
 
@@ -35,44 +59,71 @@ def contains_points(area: Column, x: Column, y: Column) -> pa.Array:
 def covered_fractions(area: Column, x: Column, y: Column, span_x: Column, span_y: Column) -> pa.Array:
     """The fraction, 0 to 1, of each rectangle that each area covers; 0 where the area is NULL.
 
-    x, y: top-left corners; span_x, span_y: sizes, level-0 pixels.
+    x, y: top-left corners; span_x, span_y: sizes, level-0 pixels. NULL where a list is, and for a
+    rectangle with a NULL number or without size.
     """
-    fractions = []
-    for blob, *lists in zip(area.to_pylist(), x, y, span_x, span_y, strict=True):
-        left, top, width, height = (values.values.to_numpy() for values in lists)
-        squares = shapely.box(left, top, left + width, top + height)
-        covered = np.zeros(len(squares))
-        if blob is not None:
-            shape = shapely.from_wkb(blob)
-            shapely.prepare(shape)
-            covered[shapely.contains(shape, squares)] = 1
-            cut = shapely.intersects(shape, squares) & (covered == 0)
-            covered[cut] = shapely.area(shapely.intersection(shape, squares[cut])) / (width[cut] * height[cut])
-        fractions.append(covered)
+    fractions: list[list[float | None] | None] = []
+    columns = [column.to_pylist() for column in (x, y, span_x, span_y)]
+    for shape, *lists in zip(_shapes(area.to_pylist()), *columns, strict=True):
+        if None in lists:
+            fractions.append(None)
+            continue
+        left, top, width, height = _numbers(lists)
+        is_known = np.isfinite([left, top, width, height]).all(axis=0) & (width > 0) & (height > 0)
+        covered = np.zeros(len(left))
+        if shape is not None:
+            rows = np.flatnonzero(is_known)
+            squares = shapely.box(left[rows], top[rows], left[rows] + width[rows], top[rows] + height[rows])
+            covered[rows] = _covered(shape, squares) / (width[rows] * height[rows])
+        fractions.append(pa.array(np.clip(covered, 0, 1), mask=~is_known).to_pylist())
     return pa.array(fractions, pa.list_(pa.float64()))
+
+
+def _covered(shape: shapely.Geometry, squares: Shapes) -> NDArray[np.float64]:
+    """The area of each square, (n,), that `shape` covers: only squares on its outline are cut."""
+    shapely.prepare(shape)
+    covered = np.where(shapely.contains(shape, squares), shapely.area(squares), 0.0)
+    is_cut = shapely.intersects(shape, squares) & (covered == 0)
+    covered[is_cut] = shapely.area(shapely.intersection(shape, squares[is_cut]))
+    return covered
 
 
 @udf("BLOB", returns="DOUBLE[]")
 def bounding_box(geometry: Column) -> pa.Array:
     """[x, y, width, height] of each geometry's bounding box, level-0 pixels; NULL for an empty one."""
-    boxes = []
-    for left, top, right, bottom in shapely.bounds(shapely.from_wkb(np.array(geometry.to_pylist(), object))):
-        boxes.append(None if np.isnan(left) else [left, top, right - left, bottom - top])
+    boxes: list[list[float] | None] = []
+    for left, top, right, bottom in shapely.bounds(_shapes(geometry.to_pylist())).tolist():
+        boxes.append(None if left != left else [left, top, right - left, bottom - top])  # NaN: no box
     return pa.array(boxes, pa.list_(pa.float64()))
 
 
 @udf("BLOB", returns="STRUCT(x DOUBLE, y DOUBLE)")
 def point(geometry: Column) -> pa.Array:
-    """x and y of each point, level-0 pixels; NULL for a geometry that is not a point."""
-    shapes = shapely.from_wkb(np.array(geometry.to_pylist(), object))
-    return pa.array(
-        [{"x": shape.x, "y": shape.y} if isinstance(shape, shapely.Point) else None for shape in shapes],
-        pa.struct([("x", pa.float64()), ("y", pa.float64())]),
-    )
+    """Coordinates x and y of each point, level-0 pixels; NULL for a geometry that is not a point, or an empty one."""
+    shapes = _shapes(geometry.to_pylist())
+    x, y = shapely.get_x(shapes), shapely.get_y(shapes)
+    return pa.StructArray.from_arrays([pa.array(x), pa.array(y)], ["x", "y"], mask=pa.array(np.isnan(x) | np.isnan(y)))
 
 
 @udf("DOUBLE", "DOUBLE", returns="BLOB")
 def make_point(x: Column, y: Column) -> pa.Array:
-    """The point (x, y), level-0 pixels, as WKB."""
-    points = shapely.points(x.to_numpy(zero_copy_only=False), y.to_numpy(zero_copy_only=False))
-    return pa.array(shapely.to_wkb(points), pa.binary())
+    """The point (x, y), level-0 pixels, as WKB; NULL where a coordinate is NULL or not finite."""
+    xs, ys = (column.cast(pa.float64()).to_numpy(zero_copy_only=False) for column in (x, y))
+    is_finite = np.isfinite(xs) & np.isfinite(ys)
+    return pa.array(shapely.to_wkb(shapely.points(xs, ys)), pa.binary(), mask=~is_finite)
+
+
+def _shapes(blobs: Sequence[bytes | None]) -> Shapes:
+    """The geometries of WKB, (n,), None where it is. Raises AnnotationError for bytes that are not WKB."""
+    try:
+        return np.asarray(shapely.from_wkb(np.array(blobs, object)), object).reshape(len(blobs))
+    except (shapely.GEOSException, TypeError) as error:
+        raise AnnotationError(f"a geometry is not well-known binary ({error}); make it with make_point") from None
+
+
+def _numbers(lists: Sequence[Sequence[float | None]]) -> list[NDArray[np.float64]]:
+    """The lists as arrays of one length, NaN for NULL. Raises AnnotationError when their lengths differ."""
+    if len({len(values) for values in lists}) > 1:
+        lengths = ", ".join(str(len(values)) for values in lists)
+        raise AnnotationError(f"lists of {lengths} coordinates belong together; give as many of each")
+    return [np.array(values, np.float64) for values in lists]

@@ -21,12 +21,37 @@ from udfs.errors import SlideError
 from udfs.registry import Column, udf
 
 Pixels = NDArray[np.uint8]
+FileState = tuple[str, int, int, int]
 
 OPEN_SLIDES = 16  # handles kept open in this process
 TILE_CACHE_BYTES = 256 * 2**20  # decoded tiles, shared by all handles
-STRIP_PIXELS = 2**24  # most pixels decoded at once when a large area is reduced
+BLOCK_EDGE = 4096  # px of a level, most decoded at once along each axis when a large area is reduced
+MOST_REDUCTION = 256  # px of a level that the filter makes into one, along each axis; the rest is averaged after it
+LONGEST = 2**22  # level-0 px, more than any slide's edge
+MOST_PIXELS = 2**28  # of one result
+MOST_BYTES = 2**31 - 1  # of pixels in one batch: what an Arrow array of blobs can address
 
 _READ_ERRORS = (openslide.OpenSlideError, OSError, ValueError, MemoryError)
+
+
+@dataclass(frozen=True)
+class _Slide:
+    """An open slide and the shape of its levels, which a poisoned handle would no longer tell."""
+
+    handle: openslide.OpenSlide
+    sizes: tuple[tuple[int, int], ...]  # width and height of each level
+    downsamples: tuple[float, ...]  # of each level, as OpenSlide places pixels by: the mean of both axes
+
+    def steps(self, level: int) -> tuple[float, float]:
+        """Level-0 px that one px of the level is wide and high: not whole, and not the same, in general."""
+        (full_width, full_height), (width, height) = self.sizes[0], self.sizes[level]
+        return full_width / width, full_height / height
+
+    def best_level(self, scale_x: float, scale_y: float) -> int:
+        """The coarsest level whose pixels are no larger than (scale_x, scale_y) level-0 px, else level 0."""
+        steps = enumerate(map(self.steps, range(len(self.sizes))))
+        fine = [level for level, (x, y) in steps if x <= scale_x * 1.001 and y <= scale_y * 1.001]
+        return max(fine, default=0)
 
 
 class _Handles:
@@ -38,45 +63,38 @@ class _Handles:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[str, int, int], openslide.OpenSlide] = OrderedDict()
-        self._cache: openslide.OpenSlideCache | None = None
+        self._open: OrderedDict[FileState, _Slide] = OrderedDict()
+        self._cache = openslide.OpenSlideCache(TILE_CACHE_BYTES)
 
-    def get(self, path: str) -> openslide.OpenSlide:
-        key = self._key(path)
+    def get(self, path: str) -> _Slide:
+        key = file_state(path)  # a file that was replaced is another slide
         with self._lock:
             slide = self._open.get(key)
-            if slide is None:
-                slide = self.fresh(path)
-                self._open[key] = slide
-                while len(self._open) > OPEN_SLIDES:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(key)
-            return slide
+        if slide is None:
+            opened = self.fresh(path)  # outside the lock: opening one slide does not hold up readers of others
+            with self._lock:
+                slide = self._open.setdefault(key, opened)
+        with self._lock:
+            if key in self._open:
+                self._open.move_to_end(key)
+            while len(self._open) > OPEN_SLIDES:
+                self._open.popitem(last=False)
+        return slide
 
-    def drop(self, slide: openslide.OpenSlide) -> None:
+    def drop(self, slide: _Slide) -> None:
         with self._lock:
             for key in [key for key, held in self._open.items() if held is slide]:
                 del self._open[key]
 
-    def fresh(self, path: str) -> openslide.OpenSlide:
-        if self._cache is None:
-            self._cache = openslide.OpenSlideCache(TILE_CACHE_BYTES)
+    def fresh(self, path: str) -> _Slide:
         try:
-            slide = openslide.OpenSlide(path)
-            slide.set_cache(self._cache)
+            handle = openslide.OpenSlide(path)
+            handle.set_cache(self._cache)
+            return _Slide(handle, handle.level_dimensions, handle.level_downsamples)
         except openslide.OpenSlideUnsupportedFormatError:
             raise SlideError(f"{path}: OpenSlide does not know this format; is it a whole-slide image?") from None
         except _READ_ERRORS as error:
             raise SlideError(f"{path}: the slide cannot be opened ({error}); copy or convert it again") from error
-        return slide
-
-    @staticmethod
-    def _key(path: str) -> tuple[str, int, int]:
-        try:
-            stat = os.stat(path)
-        except OSError as error:
-            raise SlideError(f"{path}: {error.strerror}; was the slide moved?") from None
-        return path, stat.st_mtime_ns, stat.st_size
 
 
 _handles = _Handles()
@@ -92,37 +110,65 @@ class Area:
     height: float
 
 
+def file_state(path: str) -> FileState:
+    """What changes when the file is replaced or written to. Raises SlideError when there is none."""
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise SlideError(f"{path}: {error.strerror}; was the slide moved?") from None
+    except ValueError as error:
+        raise SlideError(f"{path!r}: no file can have this name ({error})") from None
+    return path, stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
 def dimensions(path: str) -> tuple[int, int]:
     """Width and height of the slide, level-0 pixels."""
-    width, height = _handles.get(path).dimensions
-    return int(width), int(height)
+    return _handles.get(path).sizes[0]
 
 
 def metadata(path: str) -> dict[str, str]:
     """The properties that OpenSlide gives of the slide, and its level-0 `width` and `height`.
 
-    Decodes one pixel of every level first. Raises SlideError when the slide cannot be opened or
-    one of its levels cannot be read.
+    Decodes pixels of every level first. Raises SlideError when the slide cannot be opened or one
+    of its levels cannot be read: neither at its first, nor its middle, nor its last pixel.
     """
+    for level in range(len(_handles.get(path).sizes)):
+        _probe(path, level)
     slide = _handles.get(path)
+    width, height = slide.sizes[0]
     try:
-        for level in range(slide.level_count):
-            slide.read_region((0, 0), level, (1, 1))
-    except _READ_ERRORS as error:
-        _handles.drop(slide)
-        raise SlideError(f"{path}: the slide opens but cannot be read ({error}); copy or convert it again") from error
-    width, height = slide.dimensions
-    return {**slide.properties, "width": str(width), "height": str(height)}
+        properties = dict(slide.handle.properties)
+    except _READ_ERRORS:  # poisoned by another thread just now
+        properties = dict(_handles.fresh(path).handle.properties)
+    return {**properties, "width": str(width), "height": str(height)}
+
+
+def _probe(path: str, level: int) -> None:
+    failure: Exception | None = None
+    for place in (0, 0.5, 1):
+        slide = _handles.get(path)
+        x, y = (int(place * (edge - 1)) for edge in slide.sizes[0])
+        try:
+            slide.handle.read_region((x, y), level, (1, 1))
+            return
+        except _READ_ERRORS as error:
+            _handles.drop(slide)
+            failure = error
+    raise SlideError(f"{path}: the slide opens but cannot be read ({failure}); copy or convert it again") from failure
 
 
 def read_area(path: str, area: Area, width: int, height: int) -> Pixels:
     """Read `area` of a slide resampled to exactly (width, height) px.
 
-    Returns RGB, shape (height, width, 3). What lies outside the slide, or was not scanned, is white.
-    The finest level that is not finer than needed is resampled with an anti-aliasing filter whose
-    window is the area itself, so neither mpp nor position is rounded to a level's pixels.
+    Returns RGB, shape (height, width, 3). What lies outside the slide, or was not scanned, is white;
+    an area that ends within half a pixel of the slide's edge ends at it.
+    The coarsest level that is fine enough is resampled with an anti-aliasing filter whose window is
+    the area itself, so neither mpp nor position is rounded to a level's pixels.
     Raises SlideError naming slide and area when its pixels cannot be read.
     """
+    where = f"{area.width:g} x {area.height:g} px at ({area.x:g}, {area.y:g})"
+    if not _is_sensible(area) or width < 1 or height < 1 or width * height > MOST_PIXELS:
+        raise SlideError(f"{path}: {where} cannot be read as {width} x {height} px; ask for an area of a slide's size")
     slide = _handles.get(path)
     try:
         return _resample(slide, area, width, height)
@@ -131,42 +177,89 @@ def read_area(path: str, area: Area, width: int, height: int) -> Pixels:
     try:
         return _resample(_handles.fresh(path), area, width, height)
     except _READ_ERRORS as error:
-        where = f"{area.width:g} x {area.height:g} px at ({area.x:g}, {area.y:g})"
-        raise SlideError(f"{path}: cannot read {where}: {error}") from error
+        raise SlideError(f"{path}: cannot read {where} ({error}); copy or convert the slide again") from error
 
 
-def _resample(slide: openslide.OpenSlide, area: Area, width: int, height: int) -> Pixels:
-    wanted = min(area.width / width, area.height / height)
-    level = slide.get_best_level_for_downsample(wanted * 1.001)
-    levels_x = slide.dimensions[0] / slide.level_dimensions[level][0]
-    levels_y = slide.dimensions[1] / slide.level_dimensions[level][1]
-    rows = max(1, STRIP_PIXELS // max(1, math.ceil(area.width / levels_x)))  # of the level, in one strip
-    step = max(1, int(rows * levels_y * height / area.height))  # of the result
+def _is_sensible(area: Area) -> bool:  # false for NaN too
+    return all(-LONGEST < at < LONGEST for at in (area.x, area.y)) and all(
+        0 < length < LONGEST for length in (area.width, area.height)
+    )
+
+
+def _resample(slide: _Slide, area: Area, width: int, height: int) -> Pixels:
+    """Read `area` in blocks, so that memory is bounded however large it is."""
+    scale_x, scale_y = area.width / width, area.height / height
+    level = slide.best_level(scale_x, scale_y)
+    step_x, step_y = slide.steps(level)
+    factor = math.ceil(max(scale_x / step_x, scale_y / step_y) / MOST_REDUCTION)
+    if factor > 1:
+        finer = _resample(slide, area, width * factor, height * factor)
+        return np.asarray(Image.fromarray(finer).reduce(factor))
+    columns = max(1, int(BLOCK_EDGE * step_x / scale_x))  # of the result, in one block
+    rows = max(1, int(BLOCK_EDGE * step_y / scale_y))
+    if columns >= width and rows >= height:
+        return _resample_block(slide, level, area, width, height)
     out = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        scale = area.height / height
-        part = Area(area.x, area.y + top * scale, area.width, (bottom - top) * scale)
-        out[top:bottom] = _resample_strip(slide, level, levels_x, levels_y, part, width, bottom - top)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            across, down = min(columns, width - left), min(rows, height - top)
+            part = Area(area.x + left * scale_x, area.y + top * scale_y, across * scale_x, down * scale_y)
+            out[top : top + down, left : left + across] = _resample_block(slide, level, part, across, down)
     return out
 
 
-def _resample_strip(
-    slide: openslide.OpenSlide, level: int, levels_x: float, levels_y: float, area: Area, width: int, height: int
-) -> Pixels:
-    """Read one strip of a level, with a margin for the filter, and resample the exact window in it."""
-    left, top = area.x / levels_x, area.y / levels_y
-    right, bottom = left + area.width / levels_x, top + area.height / levels_y
-    margin_x = 0 if right - left == width and left.is_integer() else math.ceil(2 * (right - left) / width)
-    margin_y = 0 if bottom - top == height and top.is_integer() else math.ceil(2 * (bottom - top) / height)
-    first_x, first_y = math.floor(left) - margin_x, math.floor(top) - margin_y
-    size = (math.ceil(right) + margin_x - first_x, math.ceil(bottom) + margin_y - first_y)
-    rgba = slide.read_region((round(first_x * levels_x), round(first_y * levels_y)), level, size)
-    rgb = _on_white(rgba)
-    if rgb.size != (width, height) or margin_x or margin_y:
-        box = (left - first_x, top - first_y, right - first_x, bottom - first_y)
-        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(rgb)
+def _resample_block(slide: _Slide, level: int, area: Area, width: int, height: int) -> Pixels:
+    """Read a block of a level, with a margin for the filter, and resample the exact window in it."""
+    (step_x, step_y), (level_width, level_height) = slide.steps(level), slide.sizes[level]
+    downsample = slide.downsamples[level]
+    x = _window(area.x / step_x, area.width / step_x, width, level_width, downsample)
+    y = _window(area.y / step_y, area.height / step_y, height, level_height, downsample)
+    if x.count < 1 or y.count < 1:
+        return np.full((height, width, 3), 255, np.uint8)
+    rgb = _on_white(slide.handle.read_region((x.location, y.location), level, (x.count, y.count)))
+    if any((*x.white, *x.edge, *y.white, *y.edge)):
+        rgb = _surrounded(rgb, x, y)
+    if x.is_whole and y.is_whole:
+        return np.asarray(rgb)
+    box = (x.start, y.start, x.start + area.width / step_x, y.start + area.height / step_y)
+    return np.asarray(rgb.resize((width, height), Image.Resampling.BILINEAR, box=box))
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What to read of a level along one axis: `count` pixels at `location`, and what to put around them."""
+
+    location: int  # level-0 px
+    count: int
+    white: tuple[int, int]  # white pixels before and after
+    edge: tuple[int, int]  # repetitions of the slide's outermost pixel before and after
+    start: float  # px from the first of all these pixels to where the area starts
+    is_whole: bool  # the area is whole pixels of the level, one for each of the result, and no others are read
+
+
+def _window(start: float, length: float, pixels: int, level_pixels: int, downsample: float) -> _Window:
+    """Choose what shows [start, start + length), px of a level, resampled to `pixels`.
+
+    The filter's margin ends at the level's edge; only an area that itself reaches outside has white there.
+    """
+    end, half = start + length, 0.5 / downsample + 1e-6  # half a level-0 px: corners are rounded to whole ones
+    copies = length == pixels and round(start * downsample) / downsample == start
+    margin = 0 if copies else math.ceil(max(1.0, length / pixels))
+    low, high = math.floor(start) - margin, math.ceil(end) + margin
+    location = round(max(0, low) * downsample)
+    first = location / downsample  # OpenSlide interpolates: not a whole pixel where the downsample is not whole
+    count = min(math.ceil(min(high, level_pixels) - first), math.floor(level_pixels - first + 1e-3))
+    last = first + count
+    white = (max(0, -low) if start < -half else 0, max(0, math.ceil(high - last)) if end > level_pixels + half else 0)
+    edge = (0 if white[0] else max(0, -math.floor(start)), 0 if white[1] else max(0, math.ceil(end - last - 1e-6)))
+    offset = start - first + white[0] + edge[0]
+    is_whole = copies and offset == 0 and count + sum(white) + sum(edge) == pixels
+    return _Window(location, count, white, edge, offset, is_whole)
+
+
+def _surrounded(rgb: Image.Image, x: _Window, y: _Window) -> Image.Image:
+    pixels = np.pad(np.asarray(rgb), (y.edge, x.edge, (0, 0)), mode="edge")
+    return Image.fromarray(np.pad(pixels, (y.white, x.white, (0, 0)), constant_values=255))
 
 
 def _on_white(rgba: Image.Image) -> Image.Image:
@@ -187,16 +280,29 @@ def crop(path: Column, x: Column, y: Column, span_x: Column, span_y: Column, inp
 
     x, y: top-left corner; span_x, span_y: width and height, level-0 pixels.
     pixels: RGB bytes, row by row, input_px * input_px * 3 of them; NULL where they cannot be read,
-    and then error says why. Unreadable pixels are never replaced by others.
+    and then error says why. Unreadable pixels are never replaced by others. NULL in, NULL out.
     """
+    columns = [column.to_pylist() for column in (path, x, y, span_x, span_y, input_px)]
     pixels: list[bytes | None] = []
     errors: list[str | None] = []
-    columns = (path, x, y, span_x, span_y, input_px)
-    for source, left, top, width, height, size in zip(*(column.to_pylist() for column in columns), strict=True):
-        try:
-            pixels.append(read_area(source, Area(left, top, width, height), size, size).tobytes())
-            errors.append(None)
-        except SlideError as error:
-            pixels.append(None)
-            errors.append(str(error))
-    return pa.StructArray.from_arrays([pa.array(pixels, pa.binary()), pa.array(errors, pa.string())], ["pixels", "error"])
+    is_null: list[bool] = []
+    room = MOST_BYTES
+    for row in zip(*columns, strict=True):
+        is_null.append(None in row)
+        found, error = (None, None) if None in row else _crop(*row)
+        room -= len(found or b"")
+        if room < 0:
+            raise SlideError(
+                f"{row[0]}: the patches of one batch exceed {MOST_BYTES:,} bytes; read fewer, or smaller ones"
+            )
+        pixels.append(found)
+        errors.append(error)
+    parts = [pa.array(pixels, pa.binary()), pa.array(errors, pa.string())]
+    return pa.StructArray.from_arrays(parts, ["pixels", "error"], mask=pa.array(is_null))
+
+
+def _crop(path: str, x: int, y: int, span_x: float, span_y: float, input_px: int) -> tuple[bytes | None, str | None]:
+    try:
+        return read_area(path, Area(x, y, span_x, span_y), input_px, input_px).tobytes(), None
+    except SlideError as error:
+        return None, str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,15 +45,19 @@ def slide_properties(path: Column) -> pa.Array:
     Lengths in level-0 pixels. Only these properties are read: names, dates and comments, which can
     identify a patient, are not. A slide that cannot be opened, or of whose levels not even one
     pixel can be decoded, has an error and NULL elsewhere. Resolutions that no scanner has are NULL.
+    NULL in, NULL out.
     """
-    return pa.array([_properties(one) for one in path.to_pylist()], PROPERTIES)
+    return pa.array([None if one is None else _properties(one) for one in path.to_pylist()], PROPERTIES)
 
 
 def _properties(path: str) -> dict[str, object]:
     try:
         found = metadata(path)
+        size = sum(file.stat().st_size for file in slide_files(Path(path)))
     except SlideError as error:
         return {"error": str(error)}
+    except OSError as error:
+        return {"error": f"{path}: {error.strerror}; was a file of the slide moved?"}
     return {
         "vendor": found.get("openslide.vendor"),
         "width": int(found["width"]),
@@ -65,20 +70,21 @@ def _properties(path: str) -> dict[str, object]:
         "bounds_y": _whole(found.get("openslide.bounds-y")),
         "bounds_width": _whole(found.get("openslide.bounds-width")),
         "bounds_height": _whole(found.get("openslide.bounds-height")),
-        "bytes": sum(file.stat().st_size for file in slide_files(Path(path))),
+        "bytes": size,
     }
 
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text) if text is not None else None
+        number = float(text) if text is not None else math.nan
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _whole(text: str | None) -> int | None:
     number = _number(text)
-    return None if number is None else int(number)
+    return None if number is None else round(number)
 
 
 def _plausible_mpp(text: str | None) -> float | None:
