@@ -12,4 +12,4 @@ select
     m.uri,
     m.trained_at
 from models as m
-inner join settings as s on s.name = 'champion' and s.value = m.model_id
+inner join settings as s on s.name = 'champion' and m.model_id = s.value

@@ -9,7 +9,7 @@ measured as (
 
     select t.split, t.name, t.value, t.low, t.high, t.patch_set, t.table_versions, t.measured_at
     from metrics as t
-    inner join settings as s on s.name = 'champion' and s.value = t.model_id
+    inner join settings as s on s.name = 'champion' and t.model_id = s.value
     inner join models as m on t.model_id = m.model_id and t.patch_set = m.patch_set
     where t.scope = 'patch' and t.protocol = 'by_slide'
 

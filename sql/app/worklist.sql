@@ -63,7 +63,9 @@ outcomes as (
         bool_or(a.stage = 'patches' and a.status = 'empty') as is_blank
     from attempts as a
     inner join ingested as i on a.slide_id = i.slide_id and a.finished_at >= i.finished_at
-    where a.stage <> 'slides' and (a.patch_set is null or a.patch_set in (select t.patch_set from champion_tilings as t))
+    where
+        a.stage <> 'slides'
+        and (a.patch_set is null or a.patch_set in (select t.patch_set from champion_tilings as t))
     group by a.slide_id
 
 )
