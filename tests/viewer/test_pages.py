@@ -30,9 +30,9 @@ def banner(app: AppTest) -> str:
     return "".join(element.value for element in app.html)
 
 
-def table(app: AppTest, key: str) -> pl.DataFrame:
-    """The table of that key, as the page got it."""
-    return pl.from_pandas(app.get_by_key(key).value)
+def tables(app: AppTest) -> list[pl.DataFrame]:
+    """The tables of the page, as it got them."""
+    return [pl.from_pandas(element.value) for element in app.dataframe]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -66,13 +66,13 @@ def test_a_lake_that_cannot_be_read_is_a_sentence_and_no_traceback(open_page: Op
 
 
 def test_the_worklist_has_every_slide_the_most_suspicious_first(open_page: Open, full_lake: TestLake) -> None:
-    shown = table(open_page(full_lake.root, "worklist"), "worklist")
+    [shown] = tables(open_page(full_lake.root, "worklist"))
     assert sorted(shown["slide_id"]) == sorted(full_lake.read("slides")["slide_id"])
     assert shown["mean_top10"].to_list() == sorted(shown["mean_top10"], reverse=True)
 
 
 def test_the_worklist_counts_and_averages_what_the_champion_predicted(open_page: Open, full_lake: TestLake) -> None:
-    shown = table(open_page(full_lake.root, "worklist"), "worklist").sort("slide_id")
+    shown = tables(open_page(full_lake.root, "worklist"))[0].sort("slide_id")
     expected = (
         full_lake.read("predictions")
         .group_by("slide_id")
@@ -89,7 +89,7 @@ def test_the_worklist_counts_and_averages_what_the_champion_predicted(open_page:
 
 
 def test_the_worklist_gives_the_reason_of_a_failed_slide(open_page: Open, lake_with_failure: TestLake) -> None:
-    shown = table(open_page(lake_with_failure.root, "worklist"), "worklist")
+    [shown] = tables(open_page(lake_with_failure.root, "worklist"))
     failed = shown.filter(pl.col("slide_id") == "broken").row(0, named=True)
     assert failed["status"] == "failed"
     assert "OpenSlide does not know this format" in failed["reason"]
@@ -159,7 +159,7 @@ def test_a_slide_file_that_was_moved_is_a_sentence(open_page: Open, full_lake: T
 def test_the_metrics_page_shows_what_evaluate_stored(open_page: Open, full_lake: TestLake) -> None:
     app = open_page(full_lake.root, "metrics")
     stored = {(row["split"], row["name"]): row["value"] for row in full_lake.read("metrics").to_dicts()}
-    rates, counts = table(app, "rates"), table(app, "confusion")
+    rates, counts = tables(app)
     for split in ("train", "validation", "test"):
         shown = dict(zip(rates["patch metric"], rates[split], strict=True))
         assert shown["balanced accuracy"] == pytest.approx(stored[split, "balanced_accuracy"])

@@ -1,0 +1,99 @@
+"""Who may import whom, what starting costs, and what must not be in the repository."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from lake import sql_files
+from lake.tables import TABLES
+
+LAYERS = ("udfs", "lake", "viewer", "app")  # each imports itself and what stands before it
+LAZY = ("onnxruntime", "onnx", "mlflow", "sklearn", "torch", "matplotlib", "streamlit")
+INPUTS = {  # relations that Python hands to a query: files found, units planned
+    "annotation_files",
+    "coordinates",
+    "found",
+    "found_annotations",
+    "manifest",
+    "planned",
+    "slide_files",
+    "snapshot",
+}
+LARGEST = 200_000  # bytes of a file
+LARGE = {"requirements.lock"}  # a hash for every file of every dependency
+
+
+def sources(layer: str) -> list[Path]:
+    return [ROOT / "app.py"] if layer == "app" else sorted((ROOT / layer).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_only_itself_and_those_below(layer: str) -> None:
+    above = set(LAYERS[LAYERS.index(layer) + 1 :]) | {"tests", "bench", "support"}
+    files = sources(layer)
+    assert files
+    for path in files:
+        assert not imported(path) & above, path
+
+
+def test_sql_names_only_tables_views_and_what_python_hands_it() -> None:
+    views = {path.stem for path in sql_files.view_files()}
+    for path in sorted(sql_files.SQL.rglob("*.sql")):
+        text = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
+        own = set(re.findall(r"\b([a-z_]\w*) as (?:materialized )?\(", text))
+        functions = {"unnest", "read_csv"}
+        unknown = sql_files.tables_named(text) - own - functions - views - set(TABLES) - INPUTS
+        assert not unknown, path
+
+
+def test_the_command_line_starts_without_heavy_libraries() -> None:
+    code = f"import sys, lake.cli; print(*(name for name in {LAZY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
+def tracked() -> list[Path]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    done = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True, cwd=ROOT)
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_file_is_large() -> None:
+    large = {str(path.relative_to(ROOT)) for path in tracked() if path.stat().st_size > LARGEST}
+    assert large <= LARGE
+
+
+def test_the_lock_names_no_index() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert not re.findall(r"https?://|--(?:extra-)?index-url|--find-links|file:", text)
+
+
+def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+    own = {str(ROOT), str(Path.home())} - {"/", "/root"}
+    users = re.compile(r"/(?:home|Users)/\w+|\b[A-Z]:\\Users")
+    for path in tracked():
+        if path == Path(__file__).resolve() or path.suffix in {".png", ".onnx", ".tif"}:
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not users.search(text), path
+        assert not [folder for folder in own if folder in text], path
