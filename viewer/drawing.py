@@ -16,7 +16,7 @@ from viewer.reading import Lake, Row, SlideView, slide_view
 
 LANDSCAPE_PX, PORTRAIT_PX = 1100, 800  # longer edge of a picture, so that it and its letters suit the page
 PATCH_PX = 160
-CLOSE_PX = 260  # of the chosen patch
+CLOSE_PX, LARGEST_CLOSE_PX = 280, 320  # of the chosen patch, about
 WIDER = (1.0, 2.0, 4.0, 8.0)  # times the patch's own extent
 
 _pictures = st.cache_data(max_entries=64, show_spinner="Drawing …")
@@ -65,8 +65,9 @@ def hotspot_close_up(lake: Lake, slide_id: str, patch_set: str, position: int) -
     patch = row.row(0, named=True)
     if not patch["mpp_x"] or not patch["mpp_y"]:
         return _png(show(row, patch_px=CLOSE_PX))
-    own = patch["span_x"] * patch["mpp_x"] / CLOSE_PX
-    return _png(show(row, mpp=[float(f"{own * factor:.3g}") for factor in WIDER], patch_px=CLOSE_PX))
+    px = min(patch["patch_px"] * max(1, CLOSE_PX // patch["patch_px"]), LARGEST_CLOSE_PX)
+    own = patch["span_x"] * patch["mpp_x"] / px
+    return _png(show(row, mpp=[float(f"{own * factor:.3g}") for factor in WIDER], patch_px=px))
 
 
 def _heatmap(view: SlideView, region: Area, *, tint: bool) -> bytes:

@@ -48,14 +48,14 @@ def show_tables(metrics: pl.DataFrame) -> None:
         st.subheader("Agreement with the labels")
         shown = wide.filter(~pl.col("name").is_in([*CONFUSION, "patches"])).sort("name")
         config = {split: st.column_config.NumberColumn(format="%.3f") for split in splits}
-        st.dataframe(_readable(shown), hide_index=True, column_config=config, placeholder="", key="rates")
+        st.dataframe(_readable(shown), hide_index=True, column_config=config, placeholder="")
     with counts:
         st.subheader("Confusion, at a probability of 0.5")
         order = pl.Enum(["patches", *CONFUSION])
         shown = wide.filter(pl.col("name").is_in([*CONFUSION, "patches"])).sort(pl.col("name").cast(order))
         config = {split: st.column_config.NumberColumn(format="localized") for split in splits}
         shown = shown.with_columns(pl.col(splits).cast(pl.Int64))
-        st.dataframe(_readable(shown), hide_index=True, column_config=config, placeholder="", key="confusion")
+        st.dataframe(_readable(shown), hide_index=True, column_config=config, placeholder="")
 
 
 def show_charts(performance: Performance) -> None:

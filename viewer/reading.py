@@ -96,9 +96,9 @@ def _champion(con: session.Connection) -> Row | None:
 @contextmanager
 def _connection(lake: Lake) -> Iterator[session.Connection]:
     """DuckDB on the lake without any function; what fails there is a LakeError."""
-    with session.connect(Path(lake.root), udfs=()) as con:
-        try:
+    try:
+        with session.connect(Path(lake.root), udfs=()) as con:
             yield con
-        except duckdb.Error as error:
-            first = str(error).partition("\n")[0]
-            raise LakeError(f"{lake.root}: cannot be read: {first}; `histolake check` looks for the reason") from error
+    except duckdb.Error as error:
+        first = str(error).partition("\n")[0]
+        raise LakeError(f"{lake.root}: cannot be read: {first}; `histolake check` looks for the reason") from error

@@ -8,7 +8,7 @@ from typing import Any
 from udfs.slide import Area
 
 SMALLEST_PX = 256  # level-0 pixels: no region is narrower
-HOTSPOT_SPANS = 6  # patches across the region that a hotspot is shown in
+HOTSPOT_SPANS = 3  # patches at least across the region that a hotspot is shown in
 
 
 def scanned_area(slide: Mapping[str, Any]) -> Area:

@@ -1,7 +1,8 @@
 -- hotspots: the patches of a slide with the highest probability, highest first, as a contact sheet takes them.
 --
 -- grain     one row per patch
--- units     x, y, span_x, span_y: level-0 pixels; mpp_x, mpp_y: microns per level-0 pixel; probability: 0 to 1
+-- units     x, y, span_x, span_y: level-0 pixels; mpp_x, mpp_y: microns per level-0 pixel;
+--           patch_px: edge of a patch as the model saw it, px; probability: 0 to 1
 -- params    $slide_id, $patch_set
 --           $patches   how many at most
 
@@ -27,6 +28,7 @@ select
     h.span_y,
     s.mpp_x,
     s.mpp_y,
+    m.patch_px,
     l.label,
     h.probability
 from hottest as h

@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from viewer import reading
-from viewer.worklist import chosen_slide, show_table
+from viewer.worklist import show_table
 
 st.title("Worklist")
-slide_id = chosen_slide(show_table(reading.worklist(reading.open_lake())))
+slide_id = show_table(reading.worklist(reading.open_lake()))
 if slide_id:
     st.switch_page("viewer/pages/heatmap.py", query_params={"slide": slide_id})
