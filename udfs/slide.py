@@ -212,8 +212,8 @@ def _resample_block(slide: _Slide, level: int, area: Area, width: int, height: i
     """Read a block of a level, with a margin for the filter, and resample the exact window in it."""
     (step_x, step_y), (level_width, level_height) = slide.steps(level), slide.sizes[level]
     downsample = slide.downsamples[level]
-    x = _window(area.x / step_x, area.width / step_x, width, level_width, downsample)
-    y = _window(area.y / step_y, area.height / step_y, height, level_height, downsample)
+    x = _window(area.x, area.width, width, step_x, level_width, downsample)
+    y = _window(area.y, area.height, height, step_y, level_height, downsample)
     if x.count < 1 or y.count < 1:
         return np.full((height, width, 3), 255, np.uint8)
     rgb = _on_white(slide.handle.read_region((x.location, y.location), level, (x.count, y.count)))
@@ -237,17 +237,18 @@ class _Window:
     is_whole: bool  # the area is whole pixels of the level, one for each of the result, and no others are read
 
 
-def _window(start: float, length: float, pixels: int, level_pixels: int, downsample: float) -> _Window:
-    """Choose what shows [start, start + length), px of a level, resampled to `pixels`.
+def _window(x: float, span: float, pixels: int, step: float, level_pixels: int, downsample: float) -> _Window:
+    """Choose what shows [x, x + span), level-0 px, resampled to `pixels`; step: level-0 px a pixel of the level.
 
     The filter's margin ends at the level's edge; only an area that itself reaches outside has white there.
     """
-    end, half = start + length, 0.5 / downsample + 1e-6  # half a level-0 px: corners are rounded to whole ones
-    copies = length == pixels and round(start * downsample) / downsample == start
+    start, length, half = x / step, span / step, 0.5 / step + 1e-6  # half a level-0 px: corners are rounded
+    end = start + length
+    copies = length == pixels and start.is_integer() and (start * downsample).is_integer()
     margin = 0 if copies else math.ceil(max(1.0, length / pixels))
     low, high = math.floor(start) - margin, math.ceil(end) + margin
-    location = round(max(0, low) * downsample)
-    first = location / downsample  # OpenSlide interpolates: not a whole pixel where the downsample is not whole
+    location = math.floor(max(0, low) * downsample + 1e-6)
+    first = location / downsample  # OpenSlide interpolates: a little before `low` where the downsample is not whole
     count = min(math.ceil(min(high, level_pixels) - first), math.floor(level_pixels - first + 1e-3))
     last = first + count
     white = (max(0, -low) if start < -half else 0, max(0, math.ceil(high - last)) if end > level_pixels + half else 0)
