@@ -101,6 +101,7 @@ def bounding_box(geometry: Column) -> pa.Array:
 def point(geometry: Column) -> pa.Array:
     """Coordinates x and y of each point, level-0 pixels; NULL for a geometry that is not a point, or an empty one."""
     shapes = _shapes(geometry.to_pylist())
+    shapes[shapely.is_empty(shapes)] = None  # an empty point has no x to ask for
     x, y = shapely.get_x(shapes), shapely.get_y(shapes)
     return pa.StructArray.from_arrays([pa.array(x), pa.array(y)], ["x", "y"], mask=pa.array(np.isnan(x) | np.isnan(y)))
 
