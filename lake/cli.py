@@ -134,6 +134,8 @@ def run(
     if not as_json:
         say(f"encoder {choice.encoder.encoder_id}: {choice.why}")
         say(f"patches {choice.patch_set}, labels by {choice.label_rule}")
+        if provider := session.providers.get(choice.encoder.encoder_id):
+            say(f"embedded in {choice.encoder.precision} by {provider}")
     _finish(summaries, as_json)
 
 
@@ -162,10 +164,11 @@ def train(
     if as_json:
         print_json(vars(trained))
         return
-    say(f"model {trained.model_id} ({trained.uri}), C {trained.strength:g} by {trained.chosen_by}, is the champion")
-    if not trained.is_new:
-        say("the same model as before: nothing was logged")
-    print_table(("metric", "value"), sorted(trained.metrics.items()))
+    say(f"model {trained.model_id} ({trained.uri}) is the champion")
+    if trained.is_new:
+        print_table(("metric", "value"), sorted(trained.metrics.items()))
+    else:
+        say("nothing to do: it is the model that these tables give")
 
 
 @app.command(**example("histolake predict --slide tumor_001"))

@@ -30,7 +30,8 @@ def demo(folder: Path, progress: Progress) -> None:
     sources = ingest.Sources((str(slides),), (str(slides),))
     summaries = ingest.ingest(root, sources, run_id=run_id, progress=progress)
     choice, of_run = workflow.run(root, workflow.Wanted(patch_px=PATCH_PX, mpp=MPP), run_id=run_id, progress=progress)
-    say(f"encoder {choice.encoder.encoder_id}: {choice.why}")
+    provider = session.providers.get(choice.encoder.encoder_id)
+    say(f"encoder {choice.encoder.encoder_id}{f' by {provider}' if provider else ''}: {choice.why}")
     began = time.monotonic()
     trained = train.train(
         root,

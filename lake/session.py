@@ -41,6 +41,9 @@ class Tracing:
 
 tracing = Tracing()
 
+providers: dict[str, str] = {}
+"""What computes each encoder that this process has loaded: CUDA, OpenVINO or CPU."""
+
 
 def lake_path(path: str | Path | None = None) -> Path:
     """The lake meant: `path`, else the environment's HISTOLAKE_LAKE, else ./data."""
@@ -168,7 +171,9 @@ def _encoder_loader(root: Path) -> Callable[[str], Encoder]:
         rows = store.rows(root, "encoders").to_dicts()
         for row in rows:
             if row["encoder_id"] == encoder_id:
-                return Encoder(EncoderSpec(**row), encoder_file(root, row["sha256"]))
+                encoder = Encoder(EncoderSpec(**row), encoder_file(root, row["sha256"]))
+                providers[encoder_id] = encoder.provider
+                return encoder
         known = ", ".join(row["encoder_id"] for row in rows) or "none yet"
         raise EncoderError(f"{root}: no encoder {encoder_id!r} in the lake; it has {known}")
 

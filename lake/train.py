@@ -43,8 +43,6 @@ class Trained:
     model_id: str
     uri: str
     mlflow_run_id: str
-    chosen_by: str
-    strength: float
     metrics: Mapping[str, float]
     is_new: bool
 
@@ -56,8 +54,11 @@ def train(root: Path, *, patch_set: str, encoder_id: str, label_rule: str, run_i
     """
     selection = {"patch_set": patch_set, "encoder_id": encoder_id, "label_rule": label_rule}
     with session.connect(root, read_only=False, udfs=()) as con:
-        data = training_set(con, selection)
         versions = {name: number for name, number in session.versions(con).items() if name in TABLES_READ}
+        if known := _trained_on(root, selection, versions):
+            _make_champion(root, known, run_id)
+            return _known(known)
+        data = training_set(con, selection)
         tiling = con.execute("select patch_px, mpp from patch_sets where patch_set = $p", {"p": patch_set}).fetchone()
     strength, chosen_by, tried = choose_strength(data)
     is_train = ~data.is_validation
@@ -66,14 +67,30 @@ def train(root: Path, *, patch_set: str, encoder_id: str, label_rule: str, run_i
     known = next((row for row in models.rows(root) if row["model_id"] == model_id), None)
     if known:
         _make_champion(root, known, run_id)
-        return Trained(model_id, known["uri"], known["mlflow_run_id"], chosen_by, strength, {}, is_new=False)
+        return _known(known)
     parameters = {**selection, "C": strength, "C_chosen_by": chosen_by, "classifier": "LogisticRegression"}
     row, metrics = _log(root, estimator, data, parameters, tried, versions)
     row |= {**selection, "model_id": model_id, "dims": data.x.shape[1], "table_versions": json.dumps(versions)}
     row |= {"patch_px": tiling[0], "mpp": tiling[1]} if tiling else {}
     store.put(root, "models", [row], run_id)
     _make_champion(root, row, run_id)
-    return Trained(model_id, row["uri"], row["mlflow_run_id"], chosen_by, strength, metrics, is_new=True)
+    metrics = {"C": strength, **metrics}
+    return Trained(model_id, row["uri"], row["mlflow_run_id"], metrics, is_new=True)
+
+
+def _trained_on(root: Path, selection: Mapping[str, str], versions: Mapping[str, int]) -> dict[str, Any] | None:
+    """The model that was trained on just these tables; fitting is deterministic, so it would come out again."""
+    for row in models.rows(root):
+        if (
+            all(row[name] == value for name, value in selection.items())
+            and json.loads(row["table_versions"]) == versions
+        ):
+            return row
+    return None
+
+
+def _known(row: Mapping[str, Any]) -> Trained:
+    return Trained(row["model_id"], row["uri"], row["mlflow_run_id"], {}, is_new=False)
 
 
 def training_set(con: duckdb.DuckDBPyConnection, selection: Mapping[str, str]) -> TrainingSet:

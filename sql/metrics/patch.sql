@@ -1,7 +1,8 @@
 -- patch: how well the probabilities of patches agree with their labels, per split.
 --
 -- Every number has its usual definition; ties of probability count half in the AUC (Mann-Whitney) and
--- are one threshold in the average precision. A number that a split has no answer to is NULL.
+-- are one threshold in the average precision. A number that a split has no answer to is NULL. Sums of many
+-- threads differ in their last bits: twelve digits are kept, so that the same tables give the same numbers.
 --
 -- grain     one row per split and name
 -- params    $model_id, $patch_set, $label_rule   whose predictions meet which labels
@@ -102,6 +103,6 @@ wide as (
 
 )
 
-select split, name, value
+select split, name, round(value, 12) as value
 from wide unpivot include nulls (value for name in (columns(* exclude split))) as long
 order by split, name
