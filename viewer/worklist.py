@@ -7,6 +7,10 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from viewer.text import escaped
+
+SPELLED_OUT = 5  # failures
+
 _NUMBER = st.column_config.NumberColumn
 _TEXT = st.column_config.TextColumn
 
@@ -38,8 +42,17 @@ def show_table(slides: pl.DataFrame) -> str | None:
         placeholder="",
         key="worklist",
     )
+    _spell_out_failures(slides.filter(pl.col("reason").is_not_null()))
     click = st.session_state.get("opened")
     return str(slides["slide_id"][click.row]) if click else None
+
+
+def _spell_out_failures(failed: pl.DataFrame) -> None:
+    """Write the first reasons in full: the table's cells cut them off."""
+    lines = [f"**{escaped(name)}**: {escaped(why)}" for name, why in failed.select("slide_id", "reason").rows()]
+    if lines:
+        more = len(lines) - SPELLED_OUT
+        st.error("  \n".join(lines[:SPELLED_OUT] + ([f"{more:,} more in the table"] if more > 0 else [])))
 
 
 def _summary(slides: pl.DataFrame) -> str:
