@@ -24,6 +24,7 @@ from udfs.errors import LakeError
 
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
 ATTEMPTS = 20  # to commit beside other writers and compactions
+CODE_VERSION = version("histolake")
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
 
 Value = str | int | None
@@ -49,7 +50,7 @@ class Entry:
     parameters: str
     finished_at: str = ""
     table_version: int | None = None
-    code_version: str = version("histolake")
+    code_version: str = CODE_VERSION
 
 
 def entry(stage: str, *, run_id: str, rows: int = 0, parameters: Mapping[str, Any] | None = None) -> Entry:

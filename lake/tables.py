@@ -235,6 +235,7 @@ MODELS = Table(
         mlflow_run_id=("VARCHAR", "the MLflow run that trained it"),
         trained_at=("TIMESTAMPTZ", "end of the training, UTC"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the training read"),
+        code_version=("VARCHAR", "of histolake"),
     ),
 )
 

@@ -62,7 +62,7 @@ def train(root: Path, *, patch_set: str, encoder_id: str, label_rule: str, run_i
         tiling = con.execute("select patch_px, mpp from patch_sets where patch_set = $p", {"p": patch_set}).fetchone()
     strength, chosen_by, tried = choose_strength(data)
     is_train = ~data.is_validation
-    estimator = pipeline(strength).fit(data.x[is_train], data.y[is_train])
+    estimator = fit(strength, data.x[is_train], data.y[is_train])
     model_id = _content_hash(estimator, selection)
     known = next((row for row in models.rows(root) if row["model_id"] == model_id), None)
     if known:
@@ -71,6 +71,7 @@ def train(root: Path, *, patch_set: str, encoder_id: str, label_rule: str, run_i
     parameters = {**selection, "C": strength, "C_chosen_by": chosen_by, "classifier": "LogisticRegression"}
     row, metrics = _log(root, estimator, data, parameters, tried, versions)
     row |= {**selection, "model_id": model_id, "dims": data.x.shape[1], "table_versions": json.dumps(versions)}
+    row |= {"code_version": store.CODE_VERSION}
     row |= {"patch_px": tiling[0], "mpp": tiling[1]} if tiling else {}
     store.put(root, "models", [row], run_id)
     _make_champion(root, row, run_id)
@@ -80,11 +81,9 @@ def train(root: Path, *, patch_set: str, encoder_id: str, label_rule: str, run_i
 
 def _trained_on(root: Path, selection: Mapping[str, str], versions: Mapping[str, int]) -> dict[str, Any] | None:
     """The model that was trained on just these tables; fitting is deterministic, so it would come out again."""
+    wanted = {**selection, "code_version": store.CODE_VERSION}
     for row in models.rows(root):
-        if (
-            all(row[name] == value for name, value in selection.items())
-            and json.loads(row["table_versions"]) == versions
-        ):
+        if all(row[name] == value for name, value in wanted.items()) and json.loads(row["table_versions"]) == versions:
             return row
     return None
 
@@ -129,13 +128,21 @@ def _described(selection: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in selection.items())
 
 
-def pipeline(strength: float) -> Any:
-    """The untrained classifier with C = strength."""
+def fit(strength: float, x: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
+    """StandardScaler and LogisticRegression with C = strength, fitted to x (n, dims) and y (n,).
+
+    Both classes weigh alike in the fit, because a few tumor patches among many normal ones rank better so;
+    the intercept is then moved to the classes' real shares, so that probabilities stay probabilities
+    (King and Zeng, Logistic Regression in Rare Events Data, 2001, prior correction).
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300, tol=1e-3))
+    logistic = LogisticRegression(C=strength, max_iter=300, tol=1e-3, class_weight="balanced")
+    fitted = make_pipeline(StandardScaler(), logistic).fit(x, y)
+    logistic.intercept_ += np.log(y.mean() / (1 - y.mean()))
+    return fitted
 
 
 def choose_strength(data: TrainingSet) -> tuple[float, str, dict[float, float]]:
@@ -166,14 +173,14 @@ def _slide_folds(data: TrainingSet, rows: NDArray[np.int64]) -> list[tuple[NDArr
         splits = list(
             StratifiedGroupKFold(count, shuffle=True, random_state=0).split(rows, data.y[rows], data.slides[rows])
         )
-    folds = [(rows[fit], rows[held]) for fit, held in splits]
+    folds = [(rows[kept], rows[held]) for kept, held in splits]
     return [fold for fold in folds if all(len(np.unique(data.y[side])) == 2 for side in fold)]
 
 
-def _auc(data: TrainingSet, strength: float, fit: NDArray[np.int64], held: NDArray[np.int64]) -> float:
+def _auc(data: TrainingSet, strength: float, rows: NDArray[np.int64], held: NDArray[np.int64]) -> float:
     from sklearn.metrics import roc_auc_score
 
-    fitted = pipeline(strength).fit(data.x[fit], data.y[fit])
+    fitted = fit(strength, data.x[rows], data.y[rows])
     return float(roc_auc_score(data.y[held], fitted.predict_proba(data.x[held])[:, 1]))
 
 
