@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from enum import StrEnum
@@ -249,10 +250,8 @@ def open_app(
     port: Annotated[int, typer.Option(help="Of the page, on this machine only.")] = 8501, lake: Lake = None
 ) -> None:
     """Open the app: worklist, heatmaps and metrics in the browser."""
-    import os
-
     page = Path(__file__).resolve().parent.parent / "app.py"
-    root = session.lake_path(lake)
-    command = [sys.executable, "-m", "streamlit", "run", str(page), "--server.port", str(port)]
-    command += ["--server.address", "127.0.0.1", "--browser.gatherUsageStats", "false"]
-    raise typer.Exit(subprocess.call(command, env={**os.environ, "HISTOLAKE_LAKE": str(root)}))  # noqa: S603 (our own words)
+    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port)]
+    environment = {**os.environ, "HISTOLAKE_LAKE": str(session.lake_path(lake))}
+    # in the checkout's folder, where .streamlit/config.toml keeps the page to this machine
+    raise typer.Exit(subprocess.call(command, cwd=page.parent, env=environment))  # noqa: S603 (our own words)

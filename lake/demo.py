@@ -22,6 +22,7 @@ def demo(folder: Path, progress: Progress) -> None:
 
     Raises HistolakeError when a stage failed on a slide that was made for it.
     """
+    folder = folder.absolute()
     root, slides, pictures_in = folder / "lake", folder / "slides", folder / "heatmaps"
     run_id, start = store.new_run_id(), time.monotonic()
     if not slides.is_dir():

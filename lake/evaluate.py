@@ -25,7 +25,7 @@ def evaluate(root: Path, *, model: str | None, run_id: str) -> pl.DataFrame:
     Raises ModelError when the model has no predictions on labelled patches.
     """
     row = models.find(root, model)
-    selection = {name: row[name] for name in ("model_id", "patch_set", "label_rule")}
+    selection = {name: row[name] for name in ("model_id", "patch_set")}
     with session.connect(root, read_only=False, udfs=()) as con:
         result = con.execute(query("metrics/patch"), {**selection, "threshold": THRESHOLD}).pl()
         versions = {name: number for name, number in session.versions(con).items() if name in TABLES_READ}

@@ -76,7 +76,10 @@ def connect(
     con.execute("set timezone = 'UTC'")
     trace(con)
     for name, table in tables.items():
-        _attach(con, name, table)
+        try:
+            _attach(con, name, table)
+        except duckdb.Error as error:
+            raise LakeError(f"{root / name}: the table cannot be read: {error}; restore its files") from error
     _refuse_newer(con, root)
     _describe(con, {name: table.version() for name, table in tables.items()})
     _register(con, root, udfs)

@@ -5,19 +5,12 @@
 
 with
 
-scored as (
+scored as (  -- the champion's, on the tiling that it was trained on
 
-    select p.split, p.probability, l.label
-    from current_predictions as p
-    inner join models as m on p.model_id = m.model_id and p.patch_set = m.patch_set
-    inner join current_labels as l
-        on
-            p.bucket = l.bucket
-            and p.slide_id = l.slide_id
-            and p.patch_set = l.patch_set
-            and p.x = l.x
-            and p.y = l.y
-            and m.label_rule = l.label_rule
+    select s.split, s.probability, s.label
+    from scored_patches as s
+    inner join models as m on s.model_id = m.model_id and s.patch_set = m.patch_set
+    where s.model_id = (select c.value from settings as c where c.name = 'champion')
 
 )
 

@@ -7,15 +7,17 @@
 select slide_id, source, x, y, label
 from (
     select slide_id, parse_filename(filename) as source, x, y, 1 as label
-    from read_csv(
-        $tumor, header = false, filename = true,
-        columns = {'slide_id': 'VARCHAR', 'x': 'DOUBLE', 'y': 'DOUBLE'}
-    )
+    from
+        read_csv(
+            $tumor, auto_detect = false, delim = ',', header = false, filename = true,
+            columns = {'slide_id': 'VARCHAR', 'x': 'DOUBLE', 'y': 'DOUBLE'}
+        )
     union all
     select slide_id, parse_filename(filename) as source, x, y, 0 as label
-    from read_csv(
-        $normal, header = false, filename = true,
-        columns = {'slide_id': 'VARCHAR', 'x': 'DOUBLE', 'y': 'DOUBLE'}
-    )
+    from
+        read_csv(
+            $normal, auto_detect = false, delim = ',', header = false, filename = true,
+            columns = {'slide_id': 'VARCHAR', 'x': 'DOUBLE', 'y': 'DOUBLE'}
+        )
 ) as centres
 order by slide_id, source, x, y

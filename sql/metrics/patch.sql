@@ -5,28 +5,16 @@
 -- threads differ in their last bits: twelve digits are kept, so that the same tables give the same numbers.
 --
 -- grain     one row per split and name
--- params    $model_id, $patch_set, $label_rule   whose predictions meet which labels
---           $threshold                           from which probability on a patch counts as tumor
+-- params    $model_id, $patch_set   whose predictions, where
+--           $threshold             from which probability on a patch counts as tumor
 
 with
 
 scored as (
 
-    select s.split, l.label, p.probability
-    from predictions as p
-    inner join current_labels as l
-        on
-            p.bucket = l.bucket
-            and p.slide_id = l.slide_id
-            and p.patch_set = l.patch_set
-            and p.x = l.x
-            and p.y = l.y
-    inner join slide_tilings as s
-        on p.slide_id = s.slide_id and p.patch_set = s.patch_set and p.fingerprint = s.fingerprint
-    where
-        p.model_id = $model_id
-        and p.patch_set = $patch_set
-        and l.label_rule = $label_rule
+    select split, label, probability
+    from scored_patches
+    where model_id = $model_id and patch_set = $patch_set
 
 ),
 
