@@ -249,7 +249,7 @@ def _window(x: float, span: float, pixels: int, step: float, level_pixels: int, 
     low, high = math.floor(start) - margin, math.ceil(end) + margin
     location = math.floor(max(0, low) * downsample + 1e-6)
     first = location / downsample  # OpenSlide interpolates: a little before `low` where the downsample is not whole
-    count = min(math.ceil(min(high, level_pixels) - first), math.floor(level_pixels - first + 1e-3))
+    count = min(math.ceil(high - first), math.floor(level_pixels - first + 1e-3))
     last = first + count
     white = (max(0, -low) if start < -half else 0, max(0, math.ceil(high - last)) if end > level_pixels + half else 0)
     edge = (0 if white[0] else max(0, -math.floor(start)), 0 if white[1] else max(0, math.ceil(end - last - 1e-6)))

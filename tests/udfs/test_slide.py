@@ -17,11 +17,10 @@ from udfs.slide import Area, dimensions, metadata, read_area
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 LEVELS = {  # sizes of the levels of slides whose colour is their position
-    "whole": [(1600, 1200), (400, 300)],
-    "fractional": [(1001, 747), (667, 500), (251, 187)],
-    "uneven": [(1601, 1203), (400, 300), (100, 75)],
-    "single": [(900, 700)],
-    "tiny": [(5, 3)],
+    "whole": [(160, 120), (40, 30)],
+    "fractional": [(151, 107), (101, 71), (38, 27)],
+    "uneven": [(161, 117), (40, 29), (10, 7)],
+    "single": [(130, 100)],
 }
 
 
@@ -40,9 +39,10 @@ def gradient(width: int, height: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def gradients(tmp_path_factory: pytest.TempPathFactory, write_slide) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("gradients")
+    large = {"large": [(1600, 1200), (400, 300)], "large single": [(900, 700)]}
     return {
         name: write_slide(folder / f"{name}.tif", *(gradient(*size) for size in sizes))
-        for name, sizes in LEVELS.items()
+        for name, sizes in (LEVELS | large).items()
     }
 
 
@@ -70,11 +70,15 @@ def test_every_pixel_has_the_colour_of_the_slide_at_its_own_centre(gradients, na
         centres = start + (np.arange(count) + 0.5) * span / count
         expected = 20 + 200 * centres / edge
         # 8-bit colours of the slide, of OpenSlide's interpolation and of the filter, each rounded; and the
-        # filter's window, or the slide's last pixel, that ends at the slide's edge, off its centre.
-        coarsest = max(1.0, span / count)
-        at_edge = (centres < 1.5 * coarsest) | (centres > edge - 1.5 * coarsest)
-        tolerance = 1.8 + np.where(at_edge, 0.06 * coarsest, 0) * 200 / edge + (100 / edge if edge < 50 else 0)
-        assert (np.abs(values - expected) <= tolerance).all(), np.abs(values - expected).max()
+        # filter's window that ends at the slide's edge: the mean of a triangle cut at half its arm is 0.095 arms off.
+        arm = max(1.0, span / count)
+        at_edge = (centres < 1.5 * arm) | (centres > edge - 1.5 * arm)
+        tolerance = 1.8 + np.where(at_edge, 0.1 * arm, 0) * 200 / edge
+        errors = values - expected
+        assert (np.abs(errors) <= tolerance).all(), np.abs(errors).max()
+        inside = expected[~at_edge]
+        if len(inside) >= 20 and np.ptp(inside) > 15:  # roundings cancel, half a level-0 pixel is over 0.6 grey levels
+            assert abs(errors[~at_edge].mean()) < 0.45
 
 
 def test_a_patch_at_the_slides_own_resolution_is_its_very_pixels(tmp_path, write_slide):
@@ -141,9 +145,9 @@ def test_a_slide_of_one_pixel_can_be_read_at_any_size(tmp_path, write_slide):
 
 def test_large_areas_are_read_in_blocks_without_seams(gradients, monkeypatch):
     area = Area(3.3, 2.2, 1500.5, 1100.25)
-    whole = read_area(gradients["whole"], area, 371, 283)
+    whole = read_area(gradients["large"], area, 371, 283)
     monkeypatch.setattr(slide, "BLOCK_EDGE", 50)
-    in_blocks = read_area(gradients["whole"], area, 371, 283)
+    in_blocks = read_area(gradients["large"], area, 371, 283)
     assert np.abs(whole.astype(int) - in_blocks).max() <= 1
 
 
@@ -155,7 +159,7 @@ def test_memory_is_bounded_when_a_large_area_becomes_few_pixels(gradients, monke
     monkeypatch.setattr(
         slide, "_resample_block", lambda *args: (read.append(args[2].width * args[2].height), block(*args))[1]
     )
-    pixels = read_area(gradients["single"], Area(0, 0, 900, 700), 3, 2)
+    pixels = read_area(gradients["large single"], Area(0, 0, 900, 700), 3, 2)
     assert max(read) <= 33 * 33
     assert np.abs(pixels[0, :, 0] - (20 + 200 * np.array([1, 3, 5]) / 6)).max() < 2
 
@@ -257,18 +261,33 @@ def test_a_slide_without_a_readable_pixel_is_condemned(tmp_path, write_slide):
         metadata(path)
 
 
-@pytest.mark.parametrize("in_place", [True, False])
-def test_a_slide_replaced_on_disk_is_read_anew(tmp_path, write_slide, in_place):
+def test_a_slide_written_anew_in_its_place_is_read_anew(tmp_path, write_slide):
     path = tmp_path / "slide.tif"
-    write_slide(path, flat(100, 100, 50))
-    assert (read_area(str(path), Area(0, 0, 100, 100), 10, 10) == 50).all()
-    if in_place:
-        write_slide(path, flat(200, 100, 150))
-    else:  # by a file of the same size and time
-        os.utime(write_slide(tmp_path / "new.tif", flat(200, 100, 150)), ns=(path.stat().st_mtime_ns,) * 2)
-        (tmp_path / "new.tif").replace(path)
+    assert (read_area(write_slide(path, flat(100, 100, 50)), Area(0, 0, 100, 100), 10, 10) == 50).all()
+    assert (read_area(write_slide(path, flat(200, 100, 150)), Area(0, 0, 100, 100), 10, 10) == 150).all()
     assert dimensions(str(path)) == (200, 100)
+
+
+def test_a_slide_replaced_by_another_of_the_same_size_and_time_is_read_anew(tmp_path, write_slide):
+    path, other = tmp_path / "slide.tif", tmp_path / "other.tif"
+    write_slide(path, flat(100, 100, 50), compression="none")
+    write_slide(other, flat(100, 100, 150), compression="none")
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    assert other.stat().st_size == path.stat().st_size
+    assert (read_area(str(path), Area(0, 0, 100, 100), 10, 10) == 50).all()
+    other.replace(path)
     assert (read_area(str(path), Area(0, 0, 100, 100), 10, 10) == 150).all()
+
+
+def test_after_a_corrupt_tile_the_slide_is_opened_once_again_and_not_for_every_patch(torn, monkeypatch):
+    with pytest.raises(SlideError):
+        read_area(torn, tile_of(6), 20, 20)
+    opened: list[str] = []
+    fresh = slide._handles.fresh
+    monkeypatch.setattr(slide._handles, "fresh", lambda path: (opened.append(path), fresh(path))[1])
+    for number in (0, 1, 2, 3, 4, 5):
+        read_area(torn, tile_of(number), 20, 20)
+    assert opened == [torn]
 
 
 def test_only_so_many_slides_stay_open(tmp_path, write_slide):

@@ -147,6 +147,7 @@ def test_threads_that_wait_for_a_slide_that_fails_get_the_error_and_it_is_tried_
     with ThreadPoolExecutor(4) as pool:
         errors = [one.exception() for one in [pool.submit(tissue_map, str(path), 0.05) for _ in range(8)]]
     assert {type(error) for error in errors} == {SlideError}
+    assert not tissue._maps
     write_slide(path, painted(64, 64, (0, 0, 64, 64)))
     assert tissue_map(str(path), 0.05).integral[-1, -1] == 32 * 32
 
