@@ -71,9 +71,10 @@ def test_every_pixel_has_the_colour_of_the_slide_at_its_own_centre(gradients, na
         expected = 20 + 200 * centres / edge
         # 8-bit colours of the slide, of OpenSlide's interpolation and of the filter, each rounded; and the
         # filter's window that ends at the slide's edge: the mean of a triangle cut at half its arm is 0.095 arms off.
+        # Elsewhere few coarse samples under the triangle weigh it a little to one side.
         arm = max(1.0, span / count)
         at_edge = (centres < 1.5 * arm) | (centres > edge - 1.5 * arm)
-        tolerance = 1.8 + np.where(at_edge, 0.1 * arm, 0) * 200 / edge
+        tolerance = 1.8 + np.where(at_edge, 0.1, 0.02) * arm * 200 / edge
         errors = values - expected
         assert (np.abs(errors) <= tolerance).all(), np.abs(errors).max()
         inside = expected[~at_edge]
