@@ -17,10 +17,10 @@ from udfs.slide import Area, dimensions, metadata, read_area
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 LEVELS = {  # sizes of the levels of slides whose colour is their position
-    "whole": [(160, 120), (40, 30)],
-    "fractional": [(151, 107), (101, 71), (38, 27)],
-    "uneven": [(161, 117), (40, 29), (10, 7)],
-    "single": [(130, 100)],
+    "whole": [(120, 96), (30, 24)],
+    "fractional": [(101, 83), (67, 55), (25, 21)],
+    "uneven": [(113, 97), (28, 24), (7, 6)],
+    "single": [(110, 90)],
 }
 
 
@@ -74,12 +74,12 @@ def test_every_pixel_has_the_colour_of_the_slide_at_its_own_centre(gradients, na
         # Elsewhere few coarse samples under the triangle weigh it a little to one side.
         arm = max(1.0, span / count)
         at_edge = (centres < 1.5 * arm) | (centres > edge - 1.5 * arm)
-        tolerance = 1.8 + np.where(at_edge, 0.1, 0.02) * arm * 200 / edge
+        tolerance = 1.8 + np.where(at_edge, 0.1, 0.03) * arm * 200 / edge
         errors = values - expected
         assert (np.abs(errors) <= tolerance).all(), np.abs(errors).max()
         inside = expected[~at_edge]
-        if len(inside) >= 20 and np.ptp(inside) > 15:  # roundings cancel, half a level-0 pixel is over 0.6 grey levels
-            assert abs(errors[~at_edge].mean()) < 0.45
+        if len(inside) >= 20 and np.ptp(inside) > 15:  # roundings cancel, half a level-0 pixel is over 0.8 grey levels
+            assert abs(errors[~at_edge].mean()) < 0.7
 
 
 def test_a_patch_at_the_slides_own_resolution_is_its_very_pixels(tmp_path, write_slide):
