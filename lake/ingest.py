@@ -62,9 +62,8 @@ def ingest(
     with session.connect(root) as con:
         slide_files = _slide_files(con, found, manifest, sources.split)
         annotation_files = _annotation_files(con, annotations, coordinates)
-        seed = con.execute("select value::integer from settings where name = 'seed'").fetchone()
     parameters = {
-        "seed": str(seed[0] if seed else 0),
+        "seed": store.setting(root, "seed"),
         "train_fraction": TRAIN_FRACTION,
         "validation_fraction": VALIDATION_FRACTION,
     }
@@ -142,14 +141,14 @@ def _slide_files(con: duckdb.DuckDBPyConnection, found: pa.Table, manifest: pa.T
     stems = [Path(path).stem for path in found["path"].to_pylist()]
     con.register("found", found.append_column("stem", pa.array(stems, pa.string())))
     con.register("manifest", manifest)
-    rows = con.execute(query("ingest/slide_files"), {"split": split}).to_arrow_table()
-    doubles = con.from_arrow(rows)
-    twice = doubles.aggregate("slide_id, list(path order by path) as paths, count(*) as n").filter("n > 1").fetchone()
-    if twice:
-        raise HistolakeError(
-            f"two slides have the id {twice[0]!r}: {' and '.join(twice[1][:2])}; "
-            "rename one, or give each its slide_id in a manifest"
-        )
+    rows = con.sql(query("ingest/slide_files"), params={"split": split}).to_arrow_table()
+    con.register("slide_files", rows)
+    for slide_id, path, other in con.sql(query("ingest/rivals")).fetchall():
+        if Path(other).exists():  # else the slide was moved
+            raise HistolakeError(
+                f"two slides have the id {slide_id!r}: {path} and {other}; "
+                "rename one, or give each its slide_id in a manifest"
+            )
     named = set(rows["slide_id"].to_pylist())
     lost = [row["slide_id"] for row in manifest.to_pylist() if row["path"] is None and row["slide_id"] not in named]
     if lost:
@@ -168,7 +167,7 @@ def _coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Table:
         nothing.touch()
         values = {name: [str(file) for file in files] or [str(nothing)] for name, files in lists.items()}
         try:
-            return con.execute(query("ingest/coordinates"), values).to_arrow_table()
+            return con.sql(query("ingest/coordinates"), params=values).to_arrow_table()
         except duckdb.Error as error:
             files = ", ".join(str(file) for group in lists.values() for file in group)
             raise AnnotationError(f"{files}: rows must be slide,x,y without a header: {reason(error)}") from None
@@ -180,4 +179,4 @@ def _annotation_files(con: duckdb.DuckDBPyConnection, paths: Sequence[str], coor
     con.register(
         "found_annotations", pa.table({"path": pa.array(paths, pa.string()), "slide_id": pa.array(ids, pa.string())})
     )
-    return con.execute(query("ingest/annotation_files")).to_arrow_table()
+    return con.sql(query("ingest/annotation_files")).to_arrow_table()

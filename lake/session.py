@@ -127,9 +127,9 @@ def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> Non
 
 
 def _refuse_newer(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    written = con.execute("select max(value::integer) from settings where name = 'format'").fetchone()
-    if written and (written[0] or 0) > FORMAT:
-        raise LakeError(f"{root}: the lake has format {written[0]}, this histolake reads {FORMAT}; update histolake")
+    [(written,)] = con.execute("select max(value::integer) from settings where name = 'format'").fetchall()
+    if (written or 0) > FORMAT:
+        raise LakeError(f"{root}: the lake has format {written}, this histolake reads {FORMAT}; update histolake")
 
 
 def _describe(con: duckdb.DuckDBPyConnection, tables: Mapping[str, int]) -> None:

@@ -66,11 +66,11 @@ def run(root: Path, wanted: Wanted, *, run_id: str, progress: Progress | None = 
     """
     with session.connect(root, udfs=()) as con:
         slides = [row[0] for row in con.execute("select slide_id from slides order by slide_id").fetchall()]
-        glob = "select count(*) from slides where list_contains($ids, slide_id) and slide_id glob $pattern"
+        glob = "select count(*) from slides where slide_id glob $pattern"
         if not slides:
             raise HistolakeError(f"{root}: no slides yet; register some with `histolake ingest`")
         for pattern in wanted.slides:
-            if con.execute(glob, {"ids": slides, "pattern": pattern}).fetchone() == (0,):
+            if con.execute(glob, {"pattern": pattern}).fetchall() == [(0,)]:
                 raise HistolakeError(f"--slide {pattern}: no slide matches; slides are {_listed(slides)}")
     known = {name: each for name, each in stages(root).items() if name not in (*INGESTED, "predictions")}
     selected = _selected(known, wanted.stages)

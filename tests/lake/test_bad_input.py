@@ -40,6 +40,11 @@ def test_two_slides_with_one_id(lake: TestLake, tmp_path: Path) -> None:
     answer = lake("ingest", str(tmp_path / "a"), str(tmp_path / "b"))
     refused(answer, "'same'", str(tmp_path / "a" / "same.tif"), str(tmp_path / "b" / "same.tif"), "rename one")
     assert lake.versions() == before
+    lake.ok("ingest", str(tmp_path / "a"))
+    refused(lake("ingest", str(tmp_path / "b")), "'same'", str(tmp_path / "a" / "same.tif"), "rename one")
+    (tmp_path / "a" / "same.tif").unlink()
+    lake.ok("ingest", str(tmp_path / "b"))
+    assert lake.read("slides")["path"].to_list() == [str(tmp_path / "b" / "same.tif")]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from support import ROOT, TestLake, run_command, write_slide
 
 import lake
-from support import ROOT, TestLake, run_command, write_slide
 from udfs.errors import LakeError
 
 
@@ -108,7 +108,9 @@ def test_a_changed_encoder_makes_only_its_units_missing(full_lake: TestLake, tin
 def test_the_lake_keeps_its_first_choice_of_encoder(full_lake: TestLake) -> None:
     from lake import store, workflow
 
-    store.put(full_lake.root, "settings", [{"name": "encoder_id", "value": full_lake.read("encoders")["encoder_id"][0]}], "t")
+    store.put(
+        full_lake.root, "settings", [{"name": "encoder_id", "value": full_lake.read("encoders")["encoder_id"][0]}], "t"
+    )
     spec, why = workflow.choose_encoder(full_lake.root, "auto", "t")
     assert (spec.name, why) == ("tiny", "the lake uses it")
 
