@@ -57,6 +57,7 @@ class Udf:
             duckdb.type(self.returns),
             type=PythonUDFType.ARROW,
             null_handling=FunctionNullHandling.SPECIAL,
+            side_effects=True,  # else DuckDB calls it twice on rows that a filter on its result lets pass
         )
 
 

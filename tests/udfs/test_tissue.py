@@ -188,11 +188,6 @@ def test_a_slide_of_which_nothing_can_be_read_is_an_error(tmp_path, write_slide)
         tissue_map(path, 0.05)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="DuckDB 1.5.6 pushes the filter into the materialized CTE and calls the function again for rows that pass; "
-    "register functions with side_effects=True in udfs/registry.py",
-)
 def test_a_fraction_that_is_filtered_on_and_selected_is_measured_once_a_row(con, tmp_path, write_slide):
     """As sql/patches.sql does it."""
     path = write_slide(tmp_path / "box.tif", painted(400, 300, (100, 100, 100, 100)))
