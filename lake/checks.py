@@ -35,4 +35,4 @@ def check(root: Path) -> list[Check]:
 
 def _run(con: duckdb.DuckDBPyConnection, path: Path) -> Check:
     text = path.read_text(encoding="utf-8")
-    return Check(path.stem, about(text), "\n-- notice\n" in text, con.sql(text).pl())
+    return Check(path.stem, about(text), "\n-- notice\n" in text, con.execute(text).pl())

@@ -27,7 +27,7 @@ def evaluate(root: Path, *, model: str | None, run_id: str) -> pl.DataFrame:
     row = models.find(root, model)
     selection = {name: row[name] for name in ("model_id", "patch_set")}
     with session.connect(root, read_only=False, udfs=()) as con:
-        result = con.sql(query("metrics/patch"), params={**selection, "threshold": THRESHOLD}).pl()
+        result = con.execute(query("metrics/patch"), {**selection, "threshold": THRESHOLD}).pl()
         versions = {name: number for name, number in session.versions(con).items() if name in TABLES_READ}
         stored = con.table("metrics").pl()
     if result.is_empty():

@@ -141,9 +141,9 @@ def _slide_files(con: duckdb.DuckDBPyConnection, found: pa.Table, manifest: pa.T
     stems = [Path(path).stem for path in found["path"].to_pylist()]
     con.register("found", found.append_column("stem", pa.array(stems, pa.string())))
     con.register("manifest", manifest)
-    rows = con.sql(query("ingest/slide_files"), params={"split": split}).to_arrow_table()
+    rows = con.execute(query("ingest/slide_files"), {"split": split}).to_arrow_table()
     con.register("slide_files", rows)
-    for slide_id, path, other in con.sql(query("ingest/rivals")).fetchall():
+    for slide_id, path, other in con.execute(query("ingest/rivals")).fetchall():
         if Path(other).exists():  # else the slide was moved
             raise HistolakeError(
                 f"two slides have the id {slide_id!r}: {path} and {other}; "
@@ -167,7 +167,7 @@ def _coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Table:
         nothing.touch()
         values = {name: [str(file) for file in files] or [str(nothing)] for name, files in lists.items()}
         try:
-            return con.sql(query("ingest/coordinates"), params=values).to_arrow_table()
+            return con.execute(query("ingest/coordinates"), values).to_arrow_table()
         except duckdb.Error as error:
             files = ", ".join(str(file) for group in lists.values() for file in group)
             raise AnnotationError(f"{files}: rows must be slide,x,y without a header: {reason(error)}") from None
@@ -179,4 +179,4 @@ def _annotation_files(con: duckdb.DuckDBPyConnection, paths: Sequence[str], coor
     con.register(
         "found_annotations", pa.table({"path": pa.array(paths, pa.string()), "slide_id": pa.array(ids, pa.string())})
     )
-    return con.sql(query("ingest/annotation_files")).to_arrow_table()
+    return con.execute(query("ingest/annotation_files")).to_arrow_table()

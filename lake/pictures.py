@@ -28,8 +28,8 @@ def write_heatmap(
     row = models.find(root, model)
     with session.connect(root, udfs=()) as con:
         slide = slide_row(con, slide_id)
-        tiles = con.sql(
-            query("app/heatmap_tiles"), params={"slide_id": slide_id, "model_id": row["model_id"], "patch_set": None}
+        tiles = con.execute(
+            query("app/heatmap_tiles"), {"slide_id": slide_id, "model_id": row["model_id"], "patch_set": None}
         ).pl()
     if tiles.is_empty():
         raise HistolakeError(
@@ -50,7 +50,7 @@ def write_contact_sheet(root: Path, slide_id: str, out: Path, *, patches: int, m
     _refuse_unless_png(out)
     with session.connect(root, udfs=()) as con:
         slide_row(con, slide_id)
-        frame = con.sql(query("app/sample_patches"), params={"slide_id": slide_id, "patches": patches}).pl()
+        frame = con.execute(query("app/sample_patches"), {"slide_id": slide_id, "patches": patches}).pl()
     if frame.is_empty():
         raise HistolakeError(f"slide {slide_id} has no patches; `histolake run` finds them")
     _save(show(frame, mpp=mpp), out)
@@ -58,7 +58,7 @@ def write_contact_sheet(root: Path, slide_id: str, out: Path, *, patches: int, m
 
 def slide_row(con: duckdb.DuckDBPyConnection, slide_id: str) -> dict[str, Any]:
     """The slide's row. Raises HistolakeError when it is not in the lake, or unusable."""
-    rows = con.sql("select * from slides where slide_id = $slide", params={"slide": slide_id}).pl().to_dicts()
+    rows = con.execute("select * from slides where slide_id = $slide", {"slide": slide_id}).pl().to_dicts()
     if not rows:
         known = [row[0] for row in con.execute("select slide_id from slides order by all limit 10").fetchall()]
         raise HistolakeError(f"no slide {slide_id!r} in the lake; it has {', '.join(known) or 'none'}")

@@ -197,7 +197,8 @@ def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters
     slices = rows.to_batches(max_chunksize=min(SLICE_ROWS, max(LEAST_SLICE, share)))
     con.register(stage.over, pa.Table.from_batches(slices, rows.schema))
     try:
-        return con.sql(stage.select, params=dict(parameters)).to_arrow_table()
+        # not con.sql(…, params=…): DuckDB 1.5 then holds Python's lock while UDFs wait for it
+        return con.execute(stage.select, dict(parameters)).to_arrow_table()
     finally:
         con.unregister(stage.over)
 

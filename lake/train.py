@@ -59,7 +59,7 @@ def train(root: Path, *, patch_set: str, encoder_id: str, label_rule: str, run_i
             _make_champion(root, known, run_id)
             return _known(known)
         data = training_set(con, selection)
-        tilings = con.sql("select patch_px, mpp from patch_sets where patch_set = $p", params={"p": patch_set}).pl()
+        tilings = con.execute("select patch_px, mpp from patch_sets where patch_set = $p", {"p": patch_set}).pl()
     strength, chosen_by, tried = choose_strength(data)
     is_train = ~data.is_validation
     estimator = fit(strength, data.x[is_train], data.y[is_train])
@@ -97,7 +97,7 @@ def training_set(con: duckdb.DuckDBPyConnection, selection: Mapping[str, str]) -
 
     Raises ModelError when no row of the training split is there, or only one class is.
     """
-    rows = con.sql(query("training_set"), params=dict(selection)).to_arrow_table()
+    rows = con.execute(query("training_set"), dict(selection)).to_arrow_table()
     column = rows["embedding"].combine_chunks()
     dims = len(column[0]) if len(column) else 0
     flat = column.flatten().to_numpy(zero_copy_only=False)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from support import ROOT, SHARED, TestLake
 
 from lake import connect, store
-from support import ROOT, SHARED, TestLake
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 

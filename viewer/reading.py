@@ -60,19 +60,19 @@ def open_lake() -> Lake:
 def worklist(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/worklist.sql."""
     with _connection(lake) as con:
-        return con.sql(query("app/worklist")).pl()
+        return con.execute(query("app/worklist")).pl()
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the slide …")
 def slide_view(lake: Lake, slide_id: str, patch_set: str | None) -> SlideView:
     """A slide that is in the lake, with its predictions in the tiling `patch_set`; None: it has none."""
     with _connection(lake) as con:
-        slide = con.sql(query("app/slide"), params={"slide_id": slide_id}).pl().row(0, named=True)
+        slide = con.execute(query("app/slide"), {"slide_id": slide_id}).pl().row(0, named=True)
         model = _champion(con)
         where = {"slide_id": slide_id, "patch_set": patch_set}
         model_id = model["model_id"] if model else None
-        tiles = con.sql(query("app/heatmap_tiles"), params={**where, "model_id": model_id}).pl()
-        hotspots = con.sql(query("app/hotspots"), params={**where, "patches": HOTSPOTS}).pl()
+        tiles = con.execute(query("app/heatmap_tiles"), {**where, "model_id": model_id}).pl()
+        hotspots = con.execute(query("app/hotspots"), {**where, "patches": HOTSPOTS}).pl()
         return SlideView(slide, model, tiles, hotspots, session.versions(con))
 
 
@@ -82,14 +82,14 @@ def performance(lake: Lake) -> Performance:
     with _connection(lake) as con:
         return Performance(
             _champion(con),
-            con.sql(query("app/model_metrics")).pl(),
-            con.sql(query("app/roc_curve"), params={"points": ROC_POINTS}).pl(),
-            con.sql(query("app/reliability")).pl(),
+            con.execute(query("app/model_metrics")).pl(),
+            con.execute(query("app/roc_curve"), {"points": ROC_POINTS}).pl(),
+            con.execute(query("app/reliability")).pl(),
         )
 
 
 def _champion(con: session.Connection) -> Row | None:
-    rows = con.sql(query("app/champion")).pl().to_dicts()
+    rows = con.execute(query("app/champion")).pl().to_dicts()
     return rows[0] if rows else None
 
 

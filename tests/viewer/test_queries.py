@@ -40,7 +40,7 @@ def add(con: duckdb.DuckDBPyConnection, table: str, *rows: tuple[Any, ...]) -> N
 
 
 def worklist(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
-    return {row["slide_id"]: row for row in con.sql(query("app/worklist")).pl().to_dicts()}
+    return {row["slide_id"]: row for row in con.execute(query("app/worklist")).pl().to_dicts()}
 
 
 def attempt(
@@ -115,7 +115,7 @@ def test_a_slide_without_tissue_says_so(ledger: duckdb.DuckDBPyConnection) -> No
 
 def answer(lake: TestLake, name: str, **values: Any) -> pl.DataFrame:
     with session.connect(lake.root, udfs=()) as con:
-        return con.sql(query(f"app/{name}"), params=values).pl()
+        return con.execute(query(f"app/{name}"), values).pl()
 
 
 def test_the_area_under_the_roc_curve_is_the_auc_that_evaluate_stored(full_lake: TestLake) -> None:
