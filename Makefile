@@ -31,7 +31,7 @@ app: install ## the viewer, in the browser
 
 .PHONY: test
 test: has-browser install .venv/.torch ## all tests; some of them: make test TESTS='tests/lake -k heatmap'
-	$(IN_VENV) pytest $(TESTS)
+	$(IN_VENV) pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff
@@ -39,6 +39,10 @@ lint: install ## ruff, mypy, sqlfluff
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) mypy
 	$(IN_VENV) sqlfluff lint --disable-progress-bar sql
+
+.PHONY: docs
+docs: install ## the generated pages of docs/, from the code
+	.venv/bin/python docs/generate.py
 
 .PHONY: lock
 lock: ## requirements.lock, anew from pyproject.toml; newer versions too: make lock UPGRADE=--upgrade

@@ -59,9 +59,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
     if isinstance(value, list) and len(value) > 8:
@@ -80,19 +78,20 @@ def print_frame(frame: pl.DataFrame, most: int = 100) -> None:
 
 def print_summaries(summaries: Sequence[Summary]) -> None:
     """What the stages did, and a line for each failure on stderr."""
+    if not any(each.units for each in summaries):
+        say("nothing to do: all of it was done before")
+        return
     rows = [
         (
             each.stage,
             each.units,
-            each.rows,
+            f"{each.rows:,}",
             round(each.seconds, 1),
-            round(each.rows / each.seconds) if each.seconds else None,
+            f"{each.rows / each.seconds:,.0f}" if each.seconds else None,
         )
         for each in summaries
     ]
     print_table(("stage", "units", "rows", "seconds", "rows/s"), rows)
-    if not any(each.units for each in summaries):
-        say("nothing to do: all of it was done before")
     for each in summaries:
         for slide_id, error in each.failures:
             say(f"failed: {each.stage} of {slide_id}: {error}")

@@ -13,7 +13,7 @@ from lake.synthetic import write_slides
 from udfs.errors import HistolakeError
 
 SLIDES = 10
-PATCH_PX, MPP = 128, 0.5
+PATCH_PX, MPP = 160, 0.5
 QUERY = "select slide_id, max(probability) from current_predictions group by all"
 
 
@@ -22,8 +22,7 @@ def demo(folder: Path, progress: Progress) -> None:
 
     Raises HistolakeError when a stage failed on a slide that was made for it.
     """
-    folder = folder.absolute()
-    root, slides, pictures_in = folder / "lake", folder / "slides", folder / "heatmaps"
+    root, slides, pictures_in = session.lake_path(folder / "lake"), folder / "slides", folder / "heatmaps"
     run_id, start = store.new_run_id(), time.monotonic()
     if not slides.is_dir():
         say(f"making {SLIDES} synthetic slides, which show no real tissue, in {slides}")
@@ -41,7 +40,8 @@ def demo(folder: Path, progress: Progress) -> None:
         label_rule=choice.label_rule,
         run_id=run_id,
     )
-    of_training = Summary("train", int(trained.is_new), int(trained.is_new), time.monotonic() - began)
+    patches = int(sum(trained.metrics.get(f"train_{name}", 0) for name in ("tp", "fp", "tn", "fn")))
+    of_training = Summary("train", int(trained.is_new), patches, time.monotonic() - began)
     _, of_predict = workflow.predict(root, run_id=run_id, progress=progress)
     measured = evaluate.evaluate(root, model=None, run_id=run_id)
     summaries += [*of_run, of_training, *of_predict]
@@ -52,8 +52,8 @@ def demo(folder: Path, progress: Progress) -> None:
     drawn = _draw(root, pictures_in)
     say(f"heatmaps: {', '.join(str(path) for path in drawn)}")
     say(f"done in {time.monotonic() - start:.0f} s; now look around:")
-    say(f'  histolake sql "{QUERY}" --lake {root}')
-    say(f"  histolake app --lake {root}")
+    say(f'  histolake sql "{QUERY}" --lake {folder / "lake"}')
+    say(f"  histolake app --lake {folder / 'lake'}")
 
 
 def _print_metrics(rows: list[tuple[str, str, float]]) -> None:

@@ -49,9 +49,14 @@ def tracking(root: Path) -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     client = mlflow.MlflowClient(uri, uri)
-    if client.get_experiment_by_name(EXPERIMENT) is None:
-        client.create_experiment(EXPERIMENT, artifact_location=(folder / "artifacts").as_uri())
-    mlflow.set_experiment(EXPERIMENT)
+    location = (folder / "artifacts").as_uri()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    # MLflow would go on writing to the old place of a lake that was copied or moved
+    has_moved = experiment is not None and experiment.artifact_location != location
+    name = f"{EXPERIMENT} in {folder}" if has_moved else EXPERIMENT
+    if client.get_experiment_by_name(name) is None:
+        client.create_experiment(name, artifact_location=location)
+    mlflow.set_experiment(name)
     return client
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -268,11 +268,10 @@ def predict(
     summaries = []
     for patch_set in patch_sets:
         parameters = {"patch_set": patch_set, "encoder_id": row["encoder_id"], "model_id": row["model_id"]}
-        summaries.append(
-            run_stage(
-                root, stage, parameters, run_id=run_id, slides=slides, retry_failed=retry_failed, progress=progress
-            )
+        done = run_stage(
+            root, stage, parameters, run_id=run_id, slides=slides, retry_failed=retry_failed, progress=progress
         )
+        summaries.append(done if len(patch_sets) == 1 else replace(done, stage=f"predictions on {patch_set}"))
     return row, summaries
 
 

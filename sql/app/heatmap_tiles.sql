@@ -3,7 +3,7 @@
 -- grain     one row per patch
 -- units     x, y, span_x, span_y: level-0 pixels; probability: 0 to 1
 -- params    $slide_id, $model_id
---           $patch_set   NULL: the tiling with the most patches scored
+--           $patch_set   NULL: the finest tiling of the whole slide that was scored, else of a segment of it
 
 with
 
@@ -17,8 +17,9 @@ scored as (
 
 chosen as (
 
-    select coalesce($patch_set, arg_max(patch_set, patches)) as patch_set
-    from (select patch_set, count(*) as patches from scored group by patch_set order by patch_set) as sizes
+    select coalesce($patch_set, arg_max(s.patch_set, (t.region_x is null, s.patches))) as patch_set
+    from (select patch_set, count(*) as patches from scored group by patch_set order by patch_set) as s
+    inner join patch_sets as t on s.patch_set = t.patch_set
 
 )
 

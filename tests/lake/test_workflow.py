@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -279,3 +280,15 @@ def test_pictures_are_drawn(full_lake: TestLake, tmp_path: Path) -> None:
         (tmp_path / "x.png").unlink()
     full_lake.ok("show", "tumor_4", "--patches", "3", "--mpp", "1", "--mpp", "4", "--out", str(tmp_path / "y.png"))
     assert (tmp_path / "y.png").is_file()
+
+
+def test_a_copied_lake_stands_on_its_own(full_lake: TestLake, slides: Path, tmp_path: Path) -> None:
+    copy = TestLake(Path(shutil.copytree(full_lake.root, tmp_path / "copy")))
+    before = set((full_lake.root / "mlflow").rglob("*"))
+    (slides / "tumor_1.xml").write_text(asap([("Tumor", (320, 192, 64, 64))]))
+    copy.ok("ingest", "--annotations", str(slides / "tumor_1.xml"))
+    copy.ok("run", *copy.tiling)
+    assert copy.ok("train", "--encoder", "tiny", "--json").json()["is_new"] is True
+    copy.ok("predict")
+    assert set((full_lake.root / "mlflow").rglob("*")) == before
+    assert all((copy.root / row["artifact"] / "model.skops").is_file() for row in copy.read("models").to_dicts())
