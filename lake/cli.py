@@ -10,7 +10,7 @@ import typer
 
 from lake import cli_lake, session
 from lake.cli_options import AsJson, Lake, RetryFailed, Trace
-from lake.cli_output import print_json, print_summaries, print_table, say, summaries_json
+from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
 from udfs.errors import HistolakeError
 
 app = typer.Typer(
@@ -154,13 +154,14 @@ def train(
 
     root, run_id = session.lake_path(lake), _run_id()
     choice = workflow.choose_trained(root, encoder=encoder, patch_set=patch_set, label_rule=label_rule, run_id=run_id)
-    trained = training.train(
-        root,
-        patch_set=choice.patch_set,
-        encoder_id=choice.encoder.encoder_id,
-        label_rule=choice.label_rule,
-        run_id=run_id,
-    )
+    with stderr.status(f"training on {choice.patch_set}"):
+        trained = training.train(
+            root,
+            patch_set=choice.patch_set,
+            encoder_id=choice.encoder.encoder_id,
+            label_rule=choice.label_rule,
+            run_id=run_id,
+        )
     if as_json:
         print_json(vars(trained))
         return

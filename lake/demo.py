@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from lake import evaluate, ingest, pictures, session, store, train, workflow
-from lake.cli_output import print_summaries, print_table, say
+from lake.cli_output import print_summaries, print_table, say, stderr
 from lake.pipeline import Summary
 from lake.progress import Progress
 from lake.synthetic import write_slides
@@ -33,13 +33,14 @@ def demo(folder: Path, progress: Progress) -> None:
     provider = session.providers.get(choice.encoder.encoder_id)
     say(f"encoder {choice.encoder.encoder_id}{f' by {provider}' if provider else ''}: {choice.why}")
     began = time.monotonic()
-    trained = train.train(
-        root,
-        patch_set=choice.patch_set,
-        encoder_id=choice.encoder.encoder_id,
-        label_rule=choice.label_rule,
-        run_id=run_id,
-    )
+    with stderr.status("training"):
+        trained = train.train(
+            root,
+            patch_set=choice.patch_set,
+            encoder_id=choice.encoder.encoder_id,
+            label_rule=choice.label_rule,
+            run_id=run_id,
+        )
     patches = int(sum(trained.metrics.get(f"train_{name}", 0) for name in ("tp", "fp", "tn", "fn")))
     of_training = Summary("train", int(trained.is_new), patches, time.monotonic() - began)
     _, of_predict = workflow.predict(root, run_id=run_id, progress=progress)

@@ -185,7 +185,7 @@ def _encoder_loader(root: Path) -> Callable[[str], Encoder]:
 
 def encoder_file(root: Path, sha256: str) -> Path:
     """Where the lake keeps the ONNX file of that hash."""
-    return root / "onnx" / f"{sha256}.onnx"
+    return root / "onnx" / sha256 / "encoder.onnx"
 
 
 def _model_loader(root: Path) -> Callable[[str], Model]:

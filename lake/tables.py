@@ -191,7 +191,7 @@ ENCODERS = Table(
     _columns(
         encoder_id=("VARCHAR", "name and a hash of sha256, preprocessing and precision"),
         name=("VARCHAR", "as the user calls it"),
-        sha256=("VARCHAR", "of the ONNX file, kept in the lake's folder encoders/"),
+        sha256=("VARCHAR", "of the ONNX file, kept in the lake's folder onnx/"),
         preprocessing=("VARCHAR", "JSON: how RGB pixels, 0 to 255, become the network's input"),
         precision=("VARCHAR", "declared arithmetic: fp32, bf16, fp16 or int8"),
         input_px=("INTEGER", "edge of the input, px"),

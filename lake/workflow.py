@@ -15,6 +15,7 @@ from lake.sql_files import Stage, stages
 from lake.tiling import Tiling
 from udfs.encoders import catalog
 from udfs.encoders.encoder import EncoderSpec
+from udfs.encoders.onnx_file import external_data
 from udfs.errors import EncoderError, HistolakeError, ModelError
 from udfs.slide import Area
 
@@ -218,13 +219,21 @@ def choose_encoder(root: Path, name: str | None, run_id: str) -> tuple[EncoderSp
 
 
 def add_encoder(root: Path, spec: EncoderSpec, file: Path, run_id: str) -> None:
-    """Copy the encoder's ONNX file into the lake and describe it in the table encoders."""
+    """Copy the encoder's ONNX file, and the files that hold its weights, into the lake; describe it in encoders."""
     target = session.encoder_file(root, spec.sha256)
     if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{run_id}")
-        shutil.copyfile(file, partial)
-        partial.replace(target)
+        partial = target.parent.with_name(f"{spec.sha256}.{run_id}")
+        for name in external_data(file):
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.parent / name, partial / name)
+        partial.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, partial / target.name)
+        try:
+            partial.rename(target.parent)
+        except OSError:  # another process was quicker
+            shutil.rmtree(partial)
+            if not target.is_file():
+                raise
     known = store.rows(root, "encoders")["encoder_id"].to_list()
     if spec.encoder_id not in known:
         store.put(root, "encoders", [asdict(spec)], run_id)

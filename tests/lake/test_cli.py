@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import polars as pl
 import pytest
 from support import ROOT, TestLake, run_command, write_slide
@@ -96,6 +98,24 @@ def test_encoders_are_listed_and_added(lake: TestLake, tiny_onnx: Path) -> None:
     assert rows["second"]["encoder_id"] != rows["tiny"]["encoder_id"]
     assert rows["inception_v3"]["dims"] == 2048
     assert rows["efficientnet_lite0"]["state"] == "at hand"
+
+
+def test_an_encoder_with_weights_in_files_beside_it_is_kept_whole(
+    full_lake: TestLake, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(tiny_onnx)
+    node = onnx.helper.make_node("Mul", ["features", "factor"], ["scaled"])
+    model.graph.node.append(node)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.full((1, 6), 3.0, np.float32), "factor"))
+    model.graph.output[0].name = "scaled"
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    full_lake.ok("encoders", "add", "large", "--onnx", str(tmp_path / "net.onnx"), "--scale", "0.00392156862745098")
+    for name in ("net.onnx", "net.data"):
+        (tmp_path / name).unlink()
+    full_lake.ok("run", *full_lake.tiling[:-1], "large")
+    rows = full_lake.read("features").with_columns(pl.col("encoder_id").str.split("-").list.first().alias("name"))
+    means = dict(rows.group_by("name").agg(pl.col("embedding").list.first().mean()).rows())
+    assert means["large"] == pytest.approx(3 * means["tiny"], rel=1e-5)
 
 
 def test_a_changed_encoder_makes_only_its_units_missing(full_lake: TestLake, tiny_onnx: Path) -> None:

@@ -153,7 +153,15 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
                 yield from _tensors(inner)
 
 
-def _digest(path: Path, model: ModelProto) -> str:
+def external_data(path: Path) -> list[str]:
+    """The files beside an ONNX file that hold its weights, relative to its folder; none for most encoders.
+
+    Raises EncoderError when one lies elsewhere, or is missing.
+    """
+    return _external_data(path, _parse(path))
+
+
+def _external_data(path: Path, model: ModelProto) -> list[str]:
     from onnx import TensorProto
 
     folder = path.parent.resolve()
@@ -166,8 +174,13 @@ def _digest(path: Path, model: ModelProto) -> str:
         held = (folder / location).resolve()
         if not held.is_relative_to(folder) or not held.is_file():
             raise EncoderError(f"{path}: its weights are in '{location}', which is not beside it; copy them together")
-    digests = [_sha256(path), *(f"{name} {_sha256(folder / name)}" for name in sorted(locations))]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if locations else digests[0]
+    return sorted(locations)
+
+
+def _digest(path: Path, model: ModelProto) -> str:
+    others = _external_data(path, model)
+    digests = [_sha256(path), *(f"{name} {_sha256(path.parent / name)}" for name in others)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if others else digests[0]
 
 
 def _sha256(path: Path) -> str:
