@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lake.progress import Progress
 from lake.sql_files import Stage, query
 from lake.store import Entry, Replacement
 from lake.tables import ARROW_TYPES, TABLES, Column, Table
-from udfs.errors import HistolakeError, LakeError
+from udfs.errors import EncoderError, HistolakeError, LakeError, ModelError
 
 SLICE_ROWS = 256  # most rows that one call of a UDF sees: 2,048 raw patches would fill the memory
 LEAST_SLICE = 32
@@ -104,18 +104,19 @@ def run_stage(
             return summary
         ensure_table(root, con, stage, parameters)
         committer = _Committer(root, stage, parameters, run_id, session.versions(con))
-        work = _worker(con, stage, parameters)
+        worker = _Worker(con, stage, parameters)
         side_by_side = executors.cores() if max(unit.rows for unit in units) == 1 else 1
         with progress.stage(stage.name, units) as bar:
-            results = executors.local(work, units, side_by_side)
-            for result in results:
-                committer.add(result)
-                bar.advance(result.unit)
-                summary.units += 1
-                summary.rows += result.rows.num_rows if result.rows is not None else 0
-                if result.error is not None:
-                    summary.failures.append((result.unit.slide_id, _with_count(result)))
-            committer.flush()
+            try:
+                for result in executors.local(worker, units, side_by_side, worker.interrupt):
+                    committer.add(result)
+                    bar.advance(result.unit)
+                    summary.units += 1
+                    summary.rows += result.rows.num_rows if result.rows is not None else 0
+                    if result.error is not None:
+                        summary.failures.append((result.unit.slide_id, _with_count(result)))
+            finally:  # what is done is kept, also when the run is stopped
+                committer.flush()
     summary.seconds = time.monotonic() - start
     return summary
 
@@ -154,27 +155,35 @@ def plan(
     ]
 
 
-def _worker(con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> Callable[[Unit], Result]:
-    """A function that computes one unit, on a connection of its own beside others."""
-    wanted = {name: parameters[name] for name in stage.parameters}
-    connections = threading.local()
+class _Worker:
+    """Computes units, on a connection of its own for each thread."""
 
-    def work(unit: Unit) -> Result:
-        if not hasattr(connections, "con"):
-            connections.con = session.trace(con.cursor())
+    def __init__(self, con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> None:
+        self._con, self._stage = con, stage
+        self._parameters = {name: parameters[name] for name in stage.parameters}
+        self._of_thread = threading.local()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+
+    def __call__(self, unit: Unit) -> Result:
+        if not hasattr(self._of_thread, "con"):
+            self._of_thread.con = session.trace(self._con.cursor())
+            self._cursors.append(self._of_thread.con)
         start = time.monotonic()
-        rows, error = None, None
+        rows, error, errors = None, None, 0
         try:
-            rows = compute(connections.con, stage, unit, wanted)
+            rows = compute(self._of_thread.con, self._stage, unit, self._parameters)
         except duckdb.Error as failure:
+            raise_if_general(failure)
             error = reason(failure)
-        errors = 0
         if rows is not None and "error" in rows.column_names:
             texts = rows["error"].drop_null()
             errors, error = len(texts), texts[0].as_py() if len(texts) else None
         return Result(unit, rows, errors, error, time.monotonic() - start)
 
-    return work
+    def interrupt(self) -> None:
+        """Stop what is being computed, as soon as the functions that run now return."""
+        for cursor in self._cursors:
+            cursor.interrupt()
 
 
 def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters: Parameters) -> pa.Table:
@@ -201,6 +210,13 @@ def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters
         return con.execute(stage.select, dict(parameters)).to_arrow_table()
     finally:
         con.unregister(stage.over)
+
+
+def raise_if_general(failure: duckdb.Error) -> None:
+    """Raise what is wrong with the encoder or the model: it would befall every unit, and is no slide's fault."""
+    found = re.search(r"executing the UDF: (EncoderError|ModelError): ", str(failure))
+    if found:
+        raise {"EncoderError": EncoderError, "ModelError": ModelError}[found[1]](reason(failure)) from failure
 
 
 def reason(failure: duckdb.Error) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
-from support import ROOT, TestLake
+from support import ROOT, TestLake, write_slide
 
 from lake import connect, store
 from lake.store import Replacement
@@ -204,3 +205,38 @@ def test_concurrent_runs_of_the_same_work_end_equal_to_one(full_lake: TestLake) 
     patches = full_lake.read("patches").filter(pl.col("patch_set").str.starts_with("grid-32px"))
     features = full_lake.read("features").filter(pl.col("patch_set").str.starts_with("grid-32px"))
     assert features.height == patches.height > 1000
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_run_that_is_stopped_goes_on_where_it_was(
+    lake: TestLake, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    for name in ("a", "b"):
+        write_slide(tmp_path / f"{name}.tif", tissue=(0, 0, 2048, 1536), size=(2048, 1536))
+    lake.ok("ingest", str(tmp_path))
+    words = ["run", "--patch-px", "16", "--mpp", "1", "--encoder", "tiny"]
+    lake.ok(*words, "--stage", "patches")
+    command = [sys.executable, "-m", "lake", *words, "--lake", str(lake.root)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while lake.read("features").is_empty():  # until the first of four parts is committed
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    done = lake.read("features").height
+    assert 0 < done < 2 * 12288
+    assert done % 4096 == 0  # whole parts only
+    lake.ok(*words)
+    assert lake.read("features").height == 2 * 12288
+    lake.ok("check")
+
+
+def test_an_encoder_that_is_gone_stops_the_run_and_blames_no_slide(full_lake: TestLake) -> None:
+    shutil.rmtree(full_lake.root / "onnx")
+    answer = full_lake("run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny")
+    assert answer.status == 1
+    assert answer.err.count("histolake: ") == 1
+    assert "failed:" not in answer.err
+    assert full_lake.read("runs").filter(stage="features", status="failed").is_empty()
