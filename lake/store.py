@@ -103,16 +103,20 @@ def is_lake(root: Path) -> bool:
 
 def create(root: Path, seed: int = 0) -> None:
     """Make the lake at `root`, or the tables that it lacks. Safe when several processes do it at once."""
-    existed = is_lake(root)
-    if not existed and root.is_dir() and any(root.iterdir()) and not (root / "settings").is_dir():
+    if not is_lake(root) and root.is_dir() and not all(_may_be_ours(entry) for entry in root.iterdir()):
         raise LakeError(f"{root}: the folder holds other things and no lake; name an empty or a new folder")
     for table in TABLES.values():
         if not (root / table.name / "_delta_log").is_dir():
             create_table(root, table)
-    if not existed:
+    if setting(root, "format") is None:  # written last: a lake that was not finished is finished now
         run_id = new_run_id()
-        for name, value in (("format", str(FORMAT)), ("seed", str(seed))):
+        for name, value in (("seed", str(seed)), ("format", str(FORMAT))):
             put(root, "settings", [{"name": name, "value": value}], run_id)
+
+
+def _may_be_ours(entry: Path) -> bool:
+    """Whether another process that makes the same lake could have put the entry there."""
+    return entry.name in TABLES and all(inside.name == "_delta_log" for inside in entry.iterdir())
 
 
 def create_table(root: Path, table: Table) -> None:

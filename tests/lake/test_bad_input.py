@@ -199,6 +199,9 @@ def test_a_folder_with_other_things_does_not_become_a_lake(tmp_path: Path) -> No
     write_slide(tmp_path / "one.tif")
     refused(run_command("ingest", str(tmp_path / "one.tif"), "--lake", str(tmp_path / "things")), "things", "empty")
     assert [path.name for path in (tmp_path / "things").iterdir()] == ["letter.txt"]
+    (tmp_path / "study" / "slides").mkdir(parents=True)  # a folder of slides is no table of slides
+    write_slide(tmp_path / "study" / "slides" / "two.tif")
+    refused(run_command("ingest", str(tmp_path / "one.tif"), "--lake", str(tmp_path / "study")), "study", "empty")
 
 
 def test_wrong_sql_and_unknown_tables_and_versions(full_lake: TestLake) -> None:

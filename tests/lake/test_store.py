@@ -95,14 +95,23 @@ def test_many_processes_and_a_compaction_lose_nothing(root: Path) -> None:
     assert ledger["table_version"].n_unique() == 12
 
 
-def test_two_processes_make_one_lake(tmp_path: Path) -> None:
+def test_several_processes_make_one_lake(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=store.create, args=(tmp_path / "lake",)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    for number in range(3):  # the race is not the same each time
+        root = tmp_path / f"lake_{number}"
+        processes = [context.Process(target=store.create, args=(root,)) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0
+        assert sorted(store.rows(root, "settings").rows()) == [("format", "1"), ("seed", "0")]
+
+
+def test_a_lake_whose_making_was_interrupted_is_finished(tmp_path: Path) -> None:
+    for table in TABLES.values():
+        store.create_table(tmp_path / "lake", table)
+    store.create(tmp_path / "lake")
     assert sorted(store.rows(tmp_path / "lake", "settings").rows()) == [("format", "1"), ("seed", "0")]
 
 
