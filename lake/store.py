@@ -131,6 +131,8 @@ def create_table(root: Path, table: Table) -> None:
             description=table.about,
         )
     except (DeltaError, OSError) as error:
+        if DeltaTable.is_deltatable(str(root / table.name)):
+            return  # another process was quicker
         raise LakeError(f"{root / table.name}: the table cannot be made: {error}") from error
 
 
