@@ -228,6 +228,8 @@ def optimize(
     from lake import store
 
     root = session.lake_path(lake)
+    if store.is_lake(root):
+        store.create(root)
     rows = [(name, store.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
     print_table(("table", "files merged"), rows)
 

@@ -40,6 +40,8 @@ def evaluate(root: Path, *, model: str | None, run_id: str) -> pl.DataFrame:
         patch_set=pl.lit(row["patch_set"]),
         protocol=pl.lit("by_slide"),
         scope=pl.lit("patch"),
+        encoder_id=pl.lit(row["encoder_id"]),
+        mlflow_run_id=pl.lit(row["mlflow_run_id"]),
         low=pl.lit(None, pl.Float64),
         high=pl.lit(None, pl.Float64),
         table_versions=pl.lit(json.dumps(versions, sort_keys=True)),

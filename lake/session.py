@@ -68,6 +68,8 @@ def connect(
     root = lake_path(path)
     if read_only and not store.is_lake(root):
         raise LakeError(f"{root}: no lake here; name another with --lake, or make one with `histolake ingest`")
+    if read_only and not store.is_complete(root):
+        raise LakeError(f"{root}: made by an older histolake; `histolake optimize` gives it the tables it lacks")
     if not read_only:
         store.create(root)
         store.repair(root)

@@ -14,12 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
 
-from lake.tables import FORMAT, RUNS, TABLES, Table
+from lake.sql_files import query
+from lake.tables import FORMAT, GROWN, RUNS, TABLES, Table
 from udfs.errors import LakeError
 
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
@@ -102,16 +104,51 @@ def is_lake(root: Path) -> bool:
 
 
 def create(root: Path, seed: int = 0) -> None:
-    """Make the lake at `root`, or the tables that it lacks. Safe when several processes do it at once."""
+    """Make the lake at `root`, or what it lacks. Safe when several processes do it at once."""
     if not is_lake(root) and root.is_dir() and not all(_may_be_ours(entry) for entry in root.iterdir()):
         raise LakeError(f"{root}: the folder holds other things and no lake; name an empty or a new folder")
     for table in TABLES.values():
         if not (root / table.name / "_delta_log").is_dir():
             create_table(root, table)
-    if setting(root, "format") is None:  # written last: a lake that was not finished is finished now
-        run_id = new_run_id()
-        for name, value in (("seed", str(seed)), ("format", str(FORMAT))):
-            put(root, "settings", [{"name": name, "value": value}], run_id)
+    written = int(setting(root, "format") or 0)
+    if written >= FORMAT:
+        return
+    run_id = new_run_id()
+    for table in (TABLES[name] for name in GROWN):
+        _add_columns(root, table, run_id)
+    put(root, "annotation_groups", default_groups(), run_id)
+    if setting(root, "seed") is None:
+        put(root, "settings", [{"name": "seed", "value": str(seed)}], run_id)
+    # written last: a lake that was not finished is finished the next time
+    put(root, "settings", [{"name": "format", "value": str(FORMAT)}], run_id)
+
+
+def is_complete(root: Path) -> bool:
+    """Whether the lake has all tables of this histolake; `create` makes those that an older lake lacks."""
+    return all((root / name / "_delta_log").is_dir() for name in TABLES)
+
+
+def default_groups() -> list[dict[str, Any]]:
+    """What annotation groups mean in a new lake: rows of annotation_groups."""
+    return duckdb.sql(query("defaults/annotation_groups")).pl().to_dicts()
+
+
+def _add_columns(root: Path, table: Table, run_id: str) -> None:
+    """Give a small table of an older lake its new columns, NULL in the rows that it has."""
+    held = rows(root, table.name)
+    missing = [field for field in table.schema if field.name not in held.columns]
+    if not missing:
+        return
+    filled = held.with_columns(pl.lit(None).alias(field.name) for field in missing)
+    data = filled.select(table.schema.names).to_arrow().cast(table.schema)
+
+    def attempt() -> int:
+        write_deltalake(open_table(root, table.name), data, mode="overwrite", schema_mode="overwrite")
+        return open_table(root, table.name).version()
+
+    number = _persist(root / table.name, attempt)
+    added = entry(table.name, run_id=run_id, parameters={"operation": "add columns"})
+    record(root, [dataclasses.replace(added, table_version=number)])
 
 
 def _may_be_ours(entry: Path) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-FORMAT = 1  # of the lake; a lake of a higher number was written by a newer histolake
+FORMAT = 2  # of the lake; a lake of a higher number was written by a newer histolake
+GROWN = ("models", "metrics")  # tables that had fewer columns in lakes of format 1
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "VARCHAR": pa.string(),
@@ -105,7 +106,18 @@ ANNOTATIONS = Table(
         is_exclusion=("BOOLEAN", "whether the area is cut out of the others"),
         geometry=("BLOB", "WKB, level-0 px"),
         note=("VARCHAR", "how an invalid outline was repaired; else NULL"),
-        format=("VARCHAR", "'asap_xml' or 'ncrf_csv'"),
+        format=("VARCHAR", "'asap_xml', 'qupath_geojson', 'ncrf_json' or 'ncrf_csv'"),
+    ),
+)
+
+ANNOTATION_GROUPS = Table(
+    "annotation_groups",
+    "One row a name that groups or classes of annotation files have, and what it means; `histolake groups` extends it.",
+    ("group_name",),
+    _columns(
+        group_name=("VARCHAR", "the name, lower case"),
+        label=("INTEGER", "1 tumor, 0 normal; NULL for neither"),
+        is_exclusion=("BOOLEAN", "whether the area is cut out of the tumor"),
     ),
 )
 
@@ -233,6 +245,10 @@ MODELS = Table(
         uri=("VARCHAR", "MLflow's address of the model"),
         artifact=("VARCHAR", "MLflow's folder of the model, relative to the lake"),
         mlflow_run_id=("VARCHAR", "the MLflow run that trained it"),
+        protocol=("VARCHAR", "'by_slide', or 'patch_random': trained on patches of every slide, also of test slides"),
+        head=("VARCHAR", "kind of classifier, e.g. 'logistic'"),
+        calibration=("VARCHAR", "of its probabilities on validation: 'none', 'platt' or 'temperature'"),
+        threshold=("DOUBLE", "probability from which on a patch counts as tumor, chosen without test slides"),
         trained_at=("TIMESTAMPTZ", "end of the training, UTC"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the training read"),
         code_version=("VARCHAR", "of histolake"),
@@ -256,6 +272,57 @@ PREDICTIONS = Table(
     ),
 )
 
+DETECTIONS = Table(
+    "detections",
+    "One row a peak of a slide's heatmap: no higher one lies within the radius.",
+    ("slide_id", "patch_set", "model_id", "radius_um", "smoothing_um", "x", "y"),
+    _columns(
+        slide_id=_SLIDE_ID,
+        patch_set=_PATCH_SET,
+        model_id=("VARCHAR", "see models"),
+        radius_um=("DOUBLE", "least distance between two peaks, microns"),
+        smoothing_um=("DOUBLE", "standard deviation of the Gaussian that the heatmap was smoothed with, microns"),
+        x=("DOUBLE", "centre of the peak's patch, level-0 px"),
+        y=("DOUBLE", "centre of the peak's patch, level-0 px"),
+        probability=("DOUBLE", "of tumor, smoothed, 0 to 1"),
+        fingerprint=_FINGERPRINT,
+        bucket=_BUCKET,
+    ),
+)
+
+SLIDE_SCORES = Table(
+    "slide_scores",
+    "One row a slide, model and way of scoring: how likely the slide holds tumor.",
+    ("slide_id", "patch_set", "model_id", "name"),
+    _columns(
+        slide_id=_SLIDE_ID,
+        patch_set=_PATCH_SET,
+        model_id=("VARCHAR", "see models"),
+        name=("VARCHAR", "'max', 'mean_top10', or 'logistic' over statistics of the heatmap"),
+        score=("DOUBLE", "0 to 1, higher for tumor"),
+        fingerprint=_FINGERPRINT,
+    ),
+)
+
+REVIEWS = Table(
+    "reviews",
+    "One row a verdict of a reviewer on a patch; verdicts are added, never changed.",
+    ("slide_id", "patch_set", "x", "y", "reviewer", "reviewed_at"),
+    _columns(
+        slide_id=_SLIDE_ID,
+        patch_set=_PATCH_SET,
+        x=_X,
+        y=_Y,
+        verdict=("VARCHAR", "'tumor', 'normal' or 'unsure'"),
+        note=("VARCHAR", "the reviewer's words; NULL for none"),
+        reviewer=("VARCHAR", "who judged"),
+        model_id=("VARCHAR", "the model whose prediction was judged; NULL for none"),
+        probability=("DOUBLE", "that it gave, 0 to 1"),
+        label=("INTEGER", "that the annotations gave, 1 tumor, 0 normal; NULL for none"),
+        reviewed_at=("TIMESTAMPTZ", "when it was said, UTC"),
+    ),
+)
+
 METRICS = Table(
     "metrics",
     "One row a measured number.",
@@ -263,13 +330,15 @@ METRICS = Table(
     _columns(
         model_id=("VARCHAR", "see models"),
         patch_set=_PATCH_SET,
-        protocol=("VARCHAR", "'by_slide': no slide, and no patient, is on two sides"),
+        protocol=("VARCHAR", "'by_slide': no slide, and no patient, is on two sides; or 'patch_random'"),
         split=("VARCHAR", "'train', 'validation' or 'test'"),
-        scope=("VARCHAR", "what is counted: 'patch'"),
+        scope=("VARCHAR", "what is counted: 'patch', 'slide' or 'lesion'"),
         name=("VARCHAR", "e.g. 'auc'; the file of the same scope in sql/metrics defines it"),
         value=("DOUBLE", "0 to 1, or a count; NULL where it is not defined"),
-        low=("DOUBLE", "lower end of the 95 % interval; NULL where none was computed"),
-        high=("DOUBLE", "upper end of the 95 % interval; NULL where none was computed"),
+        low=("DOUBLE", "lower end of the 95 % interval by bootstrap over slides; NULL where there is none"),
+        high=("DOUBLE", "upper end of the 95 % interval by bootstrap over slides; NULL where there is none"),
+        encoder_id=("VARCHAR", "the encoder behind it"),
+        mlflow_run_id=("VARCHAR", "the MLflow run behind it"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the number was computed from"),
         measured_at=("TIMESTAMPTZ", "when the number was computed, UTC"),
     ),
@@ -314,6 +383,7 @@ TABLES: dict[str, Table] = {
     for table in (
         SLIDES,
         ANNOTATIONS,
+        ANNOTATION_GROUPS,
         PATCH_SETS,
         PATCHES,
         LABELS,
@@ -322,6 +392,9 @@ TABLES: dict[str, Table] = {
         FEATURES,
         MODELS,
         PREDICTIONS,
+        DETECTIONS,
+        SLIDE_SCORES,
+        REVIEWS,
         METRICS,
         SETTINGS,
         RUNS,

@@ -72,7 +72,8 @@ def train(root: Path, *, patch_set: str, encoder_id: str, label_rule: str, run_i
     parameters = {**selection, "C": strength, "C_chosen_by": chosen_by, "classifier": "LogisticRegression"}
     row, metrics = _log(root, estimator, data, parameters, tried, versions)
     row |= {**selection, "model_id": model_id, "dims": data.x.shape[1], "table_versions": json.dumps(versions)}
-    row |= {"code_version": store.CODE_VERSION}
+    row |= {"code_version": store.CODE_VERSION, "protocol": "by_slide", "head": "logistic"}
+    row |= {"calibration": "none", "threshold": 0.5}
     row |= tilings.row(0, named=True)
     store.put(root, "models", [row], run_id)
     _make_champion(root, row, run_id)

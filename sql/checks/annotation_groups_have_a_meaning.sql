@@ -1,4 +1,4 @@
--- annotation_groups_have_a_meaning: groups that sql/views/annotation_groups.sql does not know; they label nothing.
+-- annotation_groups_have_a_meaning: groups that the table annotation_groups does not know; they label nothing.
 --
 -- notice
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from support import ROOT, TestLake, write_slide
 
 from lake import connect, store
 from lake.store import Replacement
-from lake.tables import PREDICTIONS, TABLES
+from lake.tables import FORMAT, GROWN, PREDICTIONS, TABLES
 from udfs.errors import LakeError
 
 IDENTITY = {"patch_set": "p", "model_id": "m"}
@@ -105,14 +106,36 @@ def test_several_processes_make_one_lake(tmp_path: Path) -> None:
         for process in processes:
             process.join()
             assert process.exitcode == 0
-        assert sorted(store.rows(root, "settings").rows()) == [("format", "1"), ("seed", "0")]
+        assert sorted(store.rows(root, "settings").rows()) == [("format", str(FORMAT)), ("seed", "0")]
 
 
 def test_a_lake_whose_making_was_interrupted_is_finished(tmp_path: Path) -> None:
     for table in TABLES.values():
         store.create_table(tmp_path / "lake", table)
     store.create(tmp_path / "lake")
-    assert sorted(store.rows(tmp_path / "lake", "settings").rows()) == [("format", "1"), ("seed", "0")]
+    assert sorted(store.rows(tmp_path / "lake", "settings").rows()) == [("format", str(FORMAT)), ("seed", "0")]
+
+
+def test_a_lake_of_an_older_format_is_brought_up_to_date_and_keeps_its_rows(full_lake: TestLake) -> None:
+    root, added = full_lake.root, {"protocol", "head", "calibration", "threshold", "encoder_id", "mlflow_run_id"}
+    before = {name: full_lake.read(name) for name in (*GROWN, "slides")}
+    for name in GROWN:
+        old = before[name].drop([column for column in added - {"encoder_id"} if column in before[name].columns])
+        write_deltalake(str(root / name), old.to_arrow(), mode="overwrite", schema_mode="overwrite")
+    for name in ("annotation_groups", "detections", "slide_scores", "reviews"):
+        shutil.rmtree(root / name)
+    store.put(root, "settings", [{"name": "format", "value": "1"}], "test")
+    refused = full_lake("sql", "select 1")
+    assert refused.status == 1
+    assert "histolake optimize" in refused.err
+    full_lake.ok("optimize", "models")
+    for name, rows in before.items():
+        kept = [column for column in rows.columns if column not in added]
+        assert full_lake.read(name).columns == rows.columns
+        assert sorted(full_lake.read(name).select(kept).rows(), key=str) == sorted(rows.select(kept).rows(), key=str)
+    groups = dict(full_lake.read("annotation_groups").select("group_name", "label").rows())
+    assert groups["tumor"] == 1
+    assert connect(root).sql("select model_id from models").fetchall()
 
 
 def test_a_snapshot_shows_no_table_ahead_of_the_ledger(root: Path) -> None:
