@@ -17,8 +17,9 @@ def weights(slides: int, draws: int = DRAWS, seed: int = 0) -> Weights:
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, cluster bootstrap.
     """
-    even = np.full(slides, 1 / slides) if slides else np.empty(0)
-    return np.random.default_rng(seed).multinomial(slides, even, size=draws)
+    if slides == 0:
+        return np.empty((draws, 0), np.int64)
+    return np.random.default_rng(seed).multinomial(slides, np.full(slides, 1 / slides), size=draws)
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
