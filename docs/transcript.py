@@ -1,6 +1,7 @@
-"""README's transcript: what its commands print on the demo's lake.
+"""Transcripts in pages: what the commands of their console blocks print.
 
-`python docs/transcript.py FOLDER` runs them beside FOLDER/demo and writes what they print into README.
+`python docs/transcript.py PAGE FOLDER` runs them in FOLDER and writes what they print into the page: README.md's beside
+FOLDER/demo, docs/evaluation.md's beside the mosaics that tests/test_acceptance.py makes.
 """
 
 from __future__ import annotations
@@ -9,28 +10,37 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"(?<=```console\n)(.*?)(?=```\n)", re.DOTALL)
+ID = re.compile(r"\b(?=[0-9a-f]*\d)(?=\d*[a-f])[0-9a-f]{6,64}\b|\b\d{4}-\d\d-\d\d[ T][\d:.]+\b|\b\d{8}T\d{6}-\w+\b")
 NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w.])")
 WIDTH = 100  # columns of the terminal
 ABSOLUTE, RELATIVE = 0.06, 0.1  # how far numbers may differ: processors round differently
 
 
 def main() -> None:
-    """Write README's transcript anew."""
-    text = README.read_text(encoding="utf-8")
-    pairs = run(commands(text), Path(sys.argv[1]))
-    blocks = "\n".join(f"$ {command}\n{output}".rstrip("\n") for command, output in pairs) + "\n"
-    README.write_text(BLOCK.sub(lambda _: blocks, text, count=1), encoding="utf-8")
+    """Write a page's transcript anew."""
+    page, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    text = page.read_text(encoding="utf-8")
+    printed = iter(run(commands(text), folder))
+    page.write_text(BLOCK.sub(lambda block: _written(block[1], printed), text), encoding="utf-8")
+
+
+def _written(block: str, printed: Iterator[tuple[str, str]]) -> str:
+    """The block's commands with what they printed, the next ones of `printed`."""
+    pairs = [next(printed) for _ in _parts(block)]
+    return "\n".join(f"$ {command}\n{output}".rstrip("\n") for command, output in pairs) + "\n"
 
 
 def transcript(text: str) -> list[tuple[str, str]]:
-    """The commands of the first console block in `text`, each with what it is said to print."""
-    found = BLOCK.search(text)
-    parts = re.split(r"^\$ ", found[1] if found else "", flags=re.MULTILINE)[1:]
-    return [_split(part) for part in parts]
+    """The commands of the console blocks in `text`, each with what it is said to print."""
+    return [_split(part) for block in BLOCK.findall(text) for part in _parts(block)]
+
+
+def _parts(block: str) -> list[str]:
+    return re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
 
 
 def _split(part: str) -> tuple[str, str]:
@@ -40,7 +50,7 @@ def _split(part: str) -> tuple[str, str]:
         command = "".join(lines[:count]).rstrip("\n")
         if command.count('"') % 2 == 0 and not command.endswith("\\"):
             return command, "".join(lines[count:])
-    raise ValueError(f"README: a command does not end: {part}")
+    raise ValueError(f"a command does not end: {part}")
 
 
 def commands(text: str) -> list[str]:
@@ -67,13 +77,17 @@ def run(lines: list[str], folder: Path) -> list[tuple[str, str]]:
 
 
 def difference(said: str, printed: str) -> str | None:
-    """The first thing that differs in earnest: a word, or a number by more than rounding; None without any."""
+    """The first thing that differs in earnest: a word, or a number by more than rounding; None without any.
+
+    Hashes and times are as good as any others.
+    """
+    said, printed = (ID.sub("ID", text) for text in (said, printed))
     for line in range(max(len(said.splitlines()), len(printed.splitlines()))):
         pair = [(text.splitlines()[line : line + 1] or [""])[0] for text in (said, printed)]
         words = [" ".join(re.sub("[─━│┃┏┓┡┩└┘┳╇┴]+", " ", NUMBER.sub("#", text)).split()) for text in pair]
         numbers = [[float(each.replace(",", "")) for each in NUMBER.findall(text)] for text in pair]
         if words[0] != words[1] or any(not _is_close(*each) for each in zip(*numbers, strict=True)):
-            return f"README says {pair[0]!r}, the command prints {pair[1]!r}"
+            return f"the page says {pair[0]!r}, the command prints {pair[1]!r}"
     return None
 
 
