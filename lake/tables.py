@@ -250,6 +250,7 @@ MODELS = Table(
         calibration=("VARCHAR", "of its probabilities on validation: 'none', 'platt' or 'temperature'"),
         threshold=("DOUBLE", "probability from which on a patch counts as tumor, chosen without test slides"),
         trained_at=("TIMESTAMPTZ", "end of the training, UTC"),
+        training_slides=("VARCHAR", "JSON: ids of the slides that it was trained on; NULL when an older histolake did"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the training read"),
         code_version=("VARCHAR", "of histolake"),
     ),
