@@ -234,7 +234,8 @@ def replace(
 
     One atomic commit: after a crash the rows are there with their ledger entries in the commit's
     metadata (see `repair`), or nothing is. Repeated beside other writers and compactions. Without
-    rows the replaced ones are deleted; if there are none either, only the ledger is written.
+    rows the replaced ones are deleted; if there are none either, only the ledger is written. Without
+    replacements the rows are added.
     """
     stamped = _stamped(entries)
     properties = CommitProperties(
@@ -245,7 +246,9 @@ def replace(
     def attempt() -> int | None:
         table = open_table(root, name)
         before = table.version()
-        if rows.num_rows:
+        if not replacements:
+            write_deltalake(table, rows, mode="append", commit_properties=properties)
+        elif rows.num_rows:
             write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
         else:
             table.delete(predicate, commit_properties=properties)
@@ -261,6 +264,13 @@ def put(root: Path, name: str, rows: Sequence[Mapping[str, Any]], run_id: str) -
     frame = pa.Table.from_pylist([dict(row) for row in rows], schema=table.schema)
     replacements = [Replacement({column: row[column] for column in table.key}) for row in rows]
     replace(root, name, frame, replacements, [entry(name, run_id=run_id, rows=len(rows))])
+
+
+def append(root: Path, name: str, rows: Sequence[Mapping[str, Any]], run_id: str) -> None:
+    """Add rows beside those that there are, in one commit that the ledger records."""
+    if rows:
+        frame = pa.Table.from_pylist([dict(row) for row in rows], schema=TABLES[name].schema)
+        replace(root, name, frame, [], [entry(name, run_id=run_id, rows=len(rows))])
 
 
 def record(root: Path, entries: Sequence[Entry]) -> None:
