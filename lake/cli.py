@@ -11,6 +11,7 @@ import typer
 from lake import cli_lake, session
 from lake.cli_options import AsJson, Lake, RetryFailed, Trace
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
+from lake.heads import HEADS
 from udfs.errors import HistolakeError
 
 app = typer.Typer(
@@ -144,6 +145,7 @@ def train(
     encoder: Annotated[str | None, typer.Option(help="Name or encoder_id; by default the lake's.")] = None,
     patch_set: Annotated[str | None, typer.Option(help="Tiling; needed where the lake has several.")] = None,
     label_rule: Annotated[str | None, typer.Option(help="As for run.")] = None,
+    head: Annotated[str, typer.Option(help=f"Kind of classifier: {', '.join(HEADS)}.")] = "logistic",
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
@@ -155,13 +157,8 @@ def train(
     root, run_id = session.lake_path(lake), _run_id()
     choice = workflow.choose_trained(root, encoder=encoder, patch_set=patch_set, label_rule=label_rule, run_id=run_id)
     with stderr.status(f"training on {choice.patch_set}"):
-        trained = training.train(
-            root,
-            patch_set=choice.patch_set,
-            encoder_id=choice.encoder.encoder_id,
-            label_rule=choice.label_rule,
-            run_id=run_id,
-        )
+        recipe = training.Recipe(choice.patch_set, choice.encoder.encoder_id, choice.label_rule, head)
+        trained = training.train(root, recipe, run_id=run_id)
     if as_json:
         print_json(vars(trained))
         return

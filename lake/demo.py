@@ -34,13 +34,8 @@ def demo(folder: Path, progress: Progress) -> None:
     say(f"encoder {choice.encoder.encoder_id}{f' by {provider}' if provider else ''}: {choice.why}")
     began = time.monotonic()
     with stderr.status("training"):
-        trained = train.train(
-            root,
-            patch_set=choice.patch_set,
-            encoder_id=choice.encoder.encoder_id,
-            label_rule=choice.label_rule,
-            run_id=run_id,
-        )
+        recipe = train.Recipe(choice.patch_set, choice.encoder.encoder_id, choice.label_rule)
+        trained = train.train(root, recipe, run_id=run_id)
     patches = int(sum(trained.metrics.get(f"train_{name}", 0) for name in ("tp", "fp", "tn", "fn")))
     of_training = Summary("train", int(trained.is_new), patches, time.monotonic() - began)
     _, of_predict = workflow.predict(root, run_id=run_id, progress=progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,14 @@ def find(root: Path, wanted: str | None) -> dict[str, Any]:
     if not listing:
         raise ModelError(f"{root}: no model in the lake yet; train one with `histolake train`")
     raise ModelError(f"{root}: no model {name!r}; models are {listing}")
+
+
+def make_champion(root: Path, row: Mapping[str, Any], run_id: str) -> None:
+    """Have predictions, metrics and heatmaps be of the model of that row by default; MLflow's alias follows."""
+    if champion(root) != row["model_id"]:
+        store.put(root, "settings", [{"name": CHAMPION, "value": row["model_id"]}], run_id)
+        number = str(row["uri"]).rpartition("/")[2]
+        tracking(root).set_registered_model_alias(REGISTERED_NAME, CHAMPION, number)
 
 
 def load_model(root: Path, model_id: str) -> Classifier:

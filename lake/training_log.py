@@ -1,0 +1,103 @@
+"""Logs a training with MLflow: parameters, metrics, plots, the tables read, and the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lake import models
+from lake.selection import TrainingSet
+from lake.training_plots import figures
+
+if TYPE_CHECKING:
+    from lake.train import Learned
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What MLflow keeps. columns: of the model's row in `models` that it decides. metrics: by MLflow's names."""
+
+    columns: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+def log(
+    root: Path, learned: Learned, data: TrainingSet, parameters: Mapping[str, Any], versions: Mapping[str, int]
+) -> Logged:
+    """Write the MLflow run, and make the model a version of the registered model.
+
+    parameters: of the training. versions: Delta version of every table that it read.
+    """
+    models.tracking(root)
+    import mlflow
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+
+    chosen = learned.chosen
+    splits = {"train": ~data.is_validation, "validation": data.is_validation}
+    probability = models.Classifier(learned.estimator, data.x.shape[1]).probability
+    scores = {name: (data.y[rows], probability(data.x[rows])) for name, rows in splits.items() if rows.any()}
+    metrics = {f"{name}_{key}": value for name, each in scores.items() for key, value in _measures(*each).items()}
+    with mlflow.start_run() as run:
+        mlflow.log_params({**parameters, **chosen.parameters, "chosen_by": chosen.how})
+        mlflow.log_params({"train_patches": int((~data.is_validation).sum()), "dims": data.x.shape[1]})
+        mlflow.log_params({f"version_{name}": number for name, number in versions.items()})
+        mlflow.log_metrics(metrics)
+        for step, (_, auc) in enumerate(chosen.tried):
+            mlflow.log_metric("selection_auc", auc, step=step)
+        mlflow.log_dict({"tried": [{**tried, "auc": auc} for tried, auc in chosen.tried]}, "selection.json")
+        for name, figure in figures(scores).items():
+            mlflow.log_figure(figure, name)
+        _log_inputs(root, data, versions)
+        logged = mlflow.sklearn.log_model(
+            learned.estimator,
+            name="model",
+            signature=infer_signature(data.x[:5], learned.estimator.predict_proba(data.x[:5])),
+            serialization_format="skops",
+            pyfunc_predict_fn="predict_proba",
+            pip_requirements=["scikit-learn", "skops"],
+        )
+    number = models.register(root, logged.model_uri, run.info.run_id, logged.model_id)
+    location = Path(url2pathname(urlparse(mlflow.get_logged_model(logged.model_id).artifact_location).path))
+    columns = {
+        "uri": f"models:/{models.REGISTERED_NAME}/{number}",
+        "artifact": location.relative_to(root).as_posix(),
+        "mlflow_run_id": run.info.run_id,
+        "trained_at": datetime.now(UTC),
+    }
+    return Logged(columns, metrics)
+
+
+def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> None:
+    """Record each Delta table at its version as an input of the MLflow run."""
+    import mlflow
+    import pandas as pd
+    from mlflow.data.delta_dataset_source import DeltaDatasetSource
+    from mlflow.data.pandas_dataset import from_pandas
+
+    rows = pd.DataFrame({"slide_id": data.slides, "label": data.y.astype(float)})  # MLflow warns of integers
+    for name, number in versions.items():
+        source = DeltaDatasetSource(path=str(root / name), delta_table_version=number)
+        mlflow.log_input(from_pandas(rows, source=source, name=name), context="training")
+
+
+def _measures(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, roc_auc_score
+
+    counts = dict(
+        zip(("tn", "fp", "fn", "tp"), confusion_matrix(labels, probabilities >= 0.5, labels=[0, 1]).flat, strict=True)
+    )
+    measures = {name: float(count) for name, count in counts.items()}
+    measures["accuracy"] = float(accuracy_score(labels, probabilities >= 0.5))
+    measures["brier"] = float(brier_score_loss(labels, probabilities))
+    if len(np.unique(labels)) == 2:
+        measures["auc"] = float(roc_auc_score(labels, probabilities))
+    return measures
