@@ -34,6 +34,11 @@ class Comparison:
     paired: list[dict[str, Any]]
     slides: pl.DataFrame
 
+    @property
+    def changed(self) -> pl.DataFrame:
+        """The slides that flip, or have patches that do."""
+        return self.slides.filter(pl.col("is_flipped") | (pl.col("to_tumor") + pl.col("to_normal") > 0))
+
 
 def compare(root: Path, a: str, b: str, *, split: str | None = None, slides: Sequence[str] = ()) -> Comparison:
     """Compare two models, see `models.find`, on the tiling that both have scored.
