@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,28 @@ from lake.heatmap_frame import BANNER, Legend, frame_picture
 from udfs.errors import HistolakeError
 from udfs.slide import Area, Pixels, dimensions, read_area
 
-COLORMAP = "viridis"  # perceptually even, and readable with every common color blindness
 OPACITY = 0.55  # of a patch's color; the tissue shows through the rest
 REDNESS = 0.6  # of a tinted patch whose probability is 1
 LARGEST_ZOOM = 4  # output pixels a level-0 pixel
-TILE_COLUMNS = ("x", "y", "span_x", "span_y", "probability")
+TILE_COLUMNS = ("x", "y", "span_x", "span_y")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What colors tell: the tiles' column, its range, its name in the legend, and matplotlib's map from low to high."""
+
+    column: str
+    low: float
+    high: float
+    name: str
+    colormap: str
+
+
+PROBABILITY = Scale("probability", 0, 1, "tumor probability", "viridis")
+"""Perceptually even, and readable with every common color blindness."""
+
+DIFFERENCE = Scale("difference", -1, 1, "change of tumor probability", "RdBu_r")
+"""Red where it grew, blue where it fell, and readable with every common color blindness."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +58,36 @@ def render_heatmap(
     mpp_y: float | None,
     region: Area | None = None,
     tint: bool = False,
+    scale: Scale = PROBABILITY,
     long_edge_px: int = 1600,
 ) -> Image.Image:
-    """Draw the slide, or a region of it, with every tile colored by its probability.
+    """Draw the slide, or a region of it, with every tile colored by its probability, or by what `scale` says.
 
-    tiles: columns x, y, span_x, span_y (top-left corner and size, level-0 pixels) and probability
-    (0 to 1); rows without a probability are not drawn, where tiles overlap their mean is.
+    tiles: columns x, y, span_x, span_y (top-left corner and size, level-0 pixels) and the scale's;
+    rows without a value are not drawn, where tiles overlap their mean is.
     mpp_x, mpp_y: level-0 microns per pixel; the picture's pixels are square in microns. Without
     them they are square in level-0 pixels, and there is no scale bar.
     long_edge_px: longer edge of the slide's picture, which is never enlarged more than 4 times.
-    With `tint` each tile's own pixels are reddened instead, in proportion to its probability.
+    With `tint` each tile's own pixels are reddened instead, in proportion to its value.
 
     Returns RGB: title, picture, legend, and "Research use only. Not for diagnosis." below; its `info`
     holds title and banner, which `save_png` stores in the file.
     Raises SlideError when the slide cannot be read; HistolakeError for a region that is not on it,
-    and for tiles that lack a column or whose probability is no probability.
+    and for tiles that lack a column or whose value is out of the scale.
     """
-    scored = _scored(tiles)
+    scored = _scored(tiles, scale)
     mpp = (mpp_x, mpp_y) if mpp_x and mpp_y else None
     view = _view(path, region, mpp, long_edge_px)
     picture = read_area(path, view.area, view.width, view.height)
-    mean, is_covered = _paint_means(scored, view)
-    overlay = _redden if tint else _colorize
+    mean, is_covered = _paint_means(scored, scored[scale.column], view)
+    overlay = _redden if tint else partial(_colorize, scale=scale)
     tissue = picture[is_covered]
     picture = picture.copy()  # what OpenSlide's image shares cannot be written to
-    picture[is_covered] = overlay(tissue, mean[is_covered])
+    picture[is_covered] = overlay(tissue, mean[is_covered].clip(scale.low, scale.high))
     image = frame_picture(
         Image.fromarray(picture),
         title=title,
-        legend=_legend(overlay, tissue),
+        legend=_legend(scale, overlay, tissue),
         microns_per_px=mpp[0] * view.area.width / view.width if mpp else None,
         message=None if len(tissue) else "no predictions here",
     )
@@ -86,21 +105,28 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 def probability_colors(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Colors of probabilities, 0 to 1, shape (n,); RGB, shape (n, 3)."""
+    return _colors(PROBABILITY, probabilities)
+
+
+def _colors(scale: Scale, values: NDArray[np.floating]) -> NDArray[np.uint8]:
     import matplotlib  # half a second: only when something is drawn
 
-    colors = matplotlib.colormaps[COLORMAP](np.asarray(probabilities, np.float64), bytes=True)
-    return np.asarray(colors, np.uint8)[..., :3]
+    share = (np.asarray(values, np.float64) - scale.low) / (scale.high - scale.low)
+    return np.asarray(matplotlib.colormaps[scale.colormap](share, bytes=True), np.uint8)[..., :3]
 
 
-def _scored(tiles: pl.DataFrame) -> pl.DataFrame:
-    missing = [name for name in TILE_COLUMNS if name not in tiles.columns]
+def _scored(tiles: pl.DataFrame, scale: Scale) -> pl.DataFrame:
+    columns = (*TILE_COLUMNS, scale.column)
+    missing = [name for name in columns if name not in tiles.columns]
     if missing:
         raise HistolakeError(f"a heatmap needs tiles with {', '.join(missing)}; take them from predictions")
-    scored = tiles.select(pl.col(TILE_COLUMNS).cast(pl.Float64)).fill_nan(None).drop_nulls()
-    wrong = scored.filter(~pl.col("probability").is_between(0, 1))
+    scored = tiles.select(pl.col(columns).cast(pl.Float64)).fill_nan(None).drop_nulls()
+    wrong = scored.filter(~pl.col(scale.column).is_between(scale.low, scale.high))
     if not wrong.is_empty():
-        value = wrong["probability"][0]
-        raise HistolakeError(f"{value:g} is no probability: {wrong.height} tiles lie outside 0 to 1; are they logits?")
+        raise HistolakeError(
+            f"{wrong[scale.column][0]:g} is no {scale.column}: {wrong.height} tiles lie outside "
+            f"{scale.low:g} to {scale.high:g}; are they logits?"
+        )
     return scored
 
 
@@ -119,8 +145,10 @@ def _view(path: str, region: Area | None, mpp: tuple[float, float] | None, long_
     return _View(area, max(1, round(area.width * mpp_x * zoom)), max(1, round(area.height * mpp_y * zoom)))
 
 
-def _paint_means(tiles: pl.DataFrame, view: _View) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Mean probability of the tiles over each output pixel, and where there is any.
+def _paint_means(
+    tiles: pl.DataFrame, values: pl.Series, view: _View
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Mean value of the tiles over each output pixel, and where there is any.
 
     Each tile adds its value at its corners with alternating sign; summing along both axes then fills
     all rectangles at once, however many tiles there are and however they overlap.
@@ -129,13 +157,13 @@ def _paint_means(tiles: pl.DataFrame, view: _View) -> tuple[NDArray[np.float64],
     top, bottom = _edges(tiles["y"], tiles["span_y"], view.area.y, view.height / view.area.height, view.height)
     total = np.zeros((view.height + 1, view.width + 1))
     count = np.zeros((view.height + 1, view.width + 1), np.int64)
-    probability = tiles["probability"].to_numpy()
+    value = values.to_numpy()
     for rows, columns, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
-        np.add.at(total, (rows, columns), sign * probability)
+        np.add.at(total, (rows, columns), sign * value)
         np.add.at(count, (rows, columns), sign)
     total = total.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
     count = count.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
-    return np.clip(total / np.maximum(count, 1), 0, 1), count > 0
+    return total / np.maximum(count, 1), count > 0
 
 
 def _edges(
@@ -155,10 +183,10 @@ def _edges(
     return np.clip(first, 0, size), np.clip(last, 0, size)
 
 
-def _colorize(pixels: Pixels, probabilities: NDArray[np.float64]) -> Pixels:
+def _colorize(pixels: Pixels, values: NDArray[np.float64], *, scale: Scale) -> Pixels:
     """Lay the map's colors over the tissue in gray: its own hue would shift them away from the legend's."""
     gray = pixels @ np.array([0.299, 0.587, 0.114])
-    mixed = OPACITY * probability_colors(probabilities) + (1 - OPACITY) * gray[:, None]
+    mixed = OPACITY * _colors(scale, values) + (1 - OPACITY) * gray[:, None]
     return np.asarray(np.rint(mixed), np.uint8)
 
 
@@ -169,8 +197,9 @@ def _redden(pixels: Pixels, probabilities: NDArray[np.float64]) -> Pixels:
     return np.asarray(np.rint(mixed), np.uint8)
 
 
-def _legend(overlay: Callable[[Pixels, NDArray[np.float64]], Pixels], tissue: Pixels) -> Legend:
+def _legend(scale: Scale, overlay: Callable[[Pixels, NDArray[np.float64]], Pixels], tissue: Pixels) -> Legend:
     """Show the colors as they look on this slide: over the mean color of the tissue that they cover."""
     mean = tissue.mean(axis=0) if len(tissue) else np.full(3, 235.0)
     backdrop = np.tile(np.rint(mean).astype(np.uint8), (256, 1))
-    return Legend("tumor probability", overlay(backdrop, np.linspace(0, 1, 256)))
+    colors = overlay(backdrop, np.linspace(scale.low, scale.high, 256))
+    return Legend(scale.name, colors, scale.low, scale.high)

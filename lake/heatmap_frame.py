@@ -29,10 +29,12 @@ BANNER_PAPER = (122, 22, 30)
 
 @dataclass(frozen=True)
 class Legend:
-    """A color bar: its name, and its colors from 0 to 1, RGB, shape (n, 3)."""
+    """A color bar: its name, and its colors from low to high, RGB, shape (n, 3)."""
 
     name: str
     colors: Pixels
+    low: float = 0
+    high: float = 1
 
 
 def frame_picture(
@@ -116,8 +118,9 @@ def _draw_legend(image: Image.Image, corner: tuple[int, int], legend: Legend) ->
     columns = legend.colors[np.linspace(0, len(legend.colors) - 1, width).round().astype(int)]
     image.paste(Image.fromarray(np.broadcast_to(columns, (height, width, 3)).copy()), (left, top))
     draw.rectangle((left - 1, top - 1, left + width, top + height), outline=FAINT_INK)
-    for value, anchor in ((0.0, "la"), (0.25, "ma"), (0.5, "ma"), (0.75, "ma"), (1.0, "ra")):
-        x = left + value * (width - 1)
+    for share, anchor in ((0.0, "la"), (0.25, "ma"), (0.5, "ma"), (0.75, "ma"), (1.0, "ra")):
+        x = left + share * (width - 1)
+        value = legend.low + share * (legend.high - legend.low)
         draw.line((x, top + height, x, top + height + 4), FAINT_INK)
         draw.text((x, top + height + 6), f"{value:g}", INK, font(TEXT_PX - 2), anchor=anchor)
 

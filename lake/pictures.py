@@ -10,8 +10,9 @@ import duckdb
 from PIL import Image
 
 from lake import models, session
+from lake.compare import Comparison, tiles
 from lake.contact_sheet import show
-from lake.heatmap import render_heatmap, save_png
+from lake.heatmap import DIFFERENCE, render_heatmap, save_png
 from lake.sql_files import query
 from udfs.errors import HistolakeError
 from udfs.slide import Area
@@ -28,18 +29,42 @@ def write_heatmap(
     row = models.find(root, model)
     with session.connect(root, udfs=()) as con:
         slide = slide_row(con, slide_id)
-        tiles = con.execute(
+        scored = con.execute(
             query("app/heatmap_tiles"), {"slide_id": slide_id, "model_id": row["model_id"], "patch_set": None}
         ).pl()
-    if tiles.is_empty():
+    if scored.is_empty():
         raise HistolakeError(
             f"slide {slide_id} has no predictions of model {row['model_id']}; `histolake predict` makes them"
         )
     title = f"{slide_id} · model {row['model_id']} · {row['encoder_id']}"
     image = render_heatmap(
-        slide["path"], tiles, title=title, mpp_x=slide["mpp_x"], mpp_y=slide["mpp_y"], region=region, tint=tint
+        slide["path"], scored, title=title, mpp_x=slide["mpp_x"], mpp_y=slide["mpp_y"], region=region, tint=tint
     )
     _save(image, out)
+
+
+def write_differences(root: Path, comparison: Comparison, folder: Path, slides: Sequence[str]) -> list[Path]:
+    """Write a heatmap of each slide's change of probability from model A to B, SLIDE.png in the folder."""
+    a, b = comparison.model_a["model_id"], comparison.model_b["model_id"]
+    written = []
+    with session.connect(root, udfs=()) as con:
+        rows = {slide_id: slide_row(con, slide_id) for slide_id in slides}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HistolakeError(f"--out {folder}: no folder can be made there: {error.strerror or error}") from None
+    for slide_id, slide in rows.items():
+        image = render_heatmap(
+            slide["path"],
+            tiles(root, comparison, slide_id),
+            title=f"{slide_id} · from model {a} to {b}",
+            mpp_x=slide["mpp_x"],
+            mpp_y=slide["mpp_y"],
+            scale=DIFFERENCE,
+        )
+        written.append(folder / f"{slide_id}.png")
+        _save(image, written[-1])
+    return written
 
 
 def write_contact_sheet(root: Path, slide_id: str, out: Path, *, patches: int, mpp: Sequence[float]) -> None:

@@ -99,9 +99,14 @@ def stages(lake: Path | None = None) -> dict[str, Stage]:
     folders = [SQL] + ([lake / "sql"] if lake is not None else [])
     files = [path for folder in folders for path in sorted(folder.glob("*.sql"))]
     found = {path.stem: stage(path) for path in files if "\n-- table " in path.read_text(encoding="utf-8")}
-    views = {path.stem: path.read_text(encoding="utf-8") for path in view_files(lake)}
-    reads = {name: _reads(each.select, views) & set(found) - {name} for name, each in found.items()}
+    reads = {name: relations_read(each, lake) & set(found) - {name} for name, each in found.items()}
     return {name: found[name] for name in in_order(reads)}
+
+
+def relations_read(stage: Stage, lake: Path | None = None) -> set[str]:
+    """The tables and views that a stage's SELECT reads, and those that these views read."""
+    views = {path.stem: path.read_text(encoding="utf-8") for path in view_files(lake)}
+    return _reads(stage.select, views)
 
 
 def view_files(lake: Path | None = None) -> list[Path]:

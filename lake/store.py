@@ -55,10 +55,17 @@ class Entry:
     code_version: str = CODE_VERSION
 
 
-def entry(stage: str, *, run_id: str, rows: int = 0, parameters: Mapping[str, Any] | None = None) -> Entry:
+def entry(
+    stage: str,
+    *,
+    run_id: str,
+    rows: int = 0,
+    identity: Mapping[str, Value] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Entry:
     """A ledger row for a commit that is no slide's unit of work."""
-    text = json.dumps(dict(parameters or {}), sort_keys=True)
-    return Entry(run_id, stage, None, "{}", None, None, "ok", rows, 0, None, 0.0, "{}", text)
+    key, text = (json.dumps(dict(each or {}), sort_keys=True) for each in (identity, parameters))
+    return Entry(run_id, stage, None, key, None, None, "ok", rows, 0, None, 0.0, "{}", text)
 
 
 def new_run_id() -> str:
@@ -259,11 +266,12 @@ def replace(
 
 
 def put(root: Path, name: str, rows: Sequence[Mapping[str, Any]], run_id: str) -> None:
-    """Insert rows, each in the place of the row with its key."""
+    """Insert rows, each in the place of the row with its key. The ledger's identity of a single row is its key."""
     table = TABLES[name]
     frame = pa.Table.from_pylist([dict(row) for row in rows], schema=table.schema)
-    replacements = [Replacement({column: row[column] for column in table.key}) for row in rows]
-    replace(root, name, frame, replacements, [entry(name, run_id=run_id, rows=len(rows))])
+    keys = [{column: row[column] for column in table.key} for row in rows]
+    done = entry(name, run_id=run_id, rows=len(rows), identity=keys[0] if len(keys) == 1 else None)
+    replace(root, name, frame, [Replacement(key) for key in keys], [done])
 
 
 def append(root: Path, name: str, rows: Sequence[Mapping[str, Any]], run_id: str) -> None:

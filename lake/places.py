@@ -1,0 +1,90 @@
+"""Finds the patches that places on slides mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from lake.sql_files import query
+from udfs.errors import HistolakeError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point on a slide, level-0 px."""
+
+    slide_id: str
+    x: float
+    y: float
+
+
+def patches_at(
+    con: duckdb.DuckDBPyConnection,
+    places: Sequence[Place],
+    model: Mapping[str, Any] | None,
+    patch_set: str | None = None,
+) -> list[dict[str, Any]]:
+    """The patch that each place means, see sql/trace/patch_at.sql; one row of it a place, in their order.
+
+    model: its row; only patches that it may score are meant, and they come with its probability.
+    Raises HistolakeError for a slide or patch set that is not in the lake, and where no patch is.
+    """
+    _refuse_unknown(con, places, model, patch_set)
+    rows = [{**asdict(place), "position": position} for position, place in enumerate(places)]
+    given = pa.Table.from_pylist(rows).cast(_SCHEMA) if rows else _SCHEMA.empty_table()
+    con.register("places", given)
+    try:
+        parameters = {"model_id": model["model_id"] if model else None, "patch_set": patch_set}
+        found = con.execute(query("trace/patch_at"), parameters).pl().to_dicts()
+    finally:
+        con.unregister("places")
+    covered = {row["position"] for row in found}
+    for position, place in enumerate(places):
+        if position not in covered:
+            raise _nothing_there(con, place, patch_set)
+    return found
+
+
+_SCHEMA = pa.schema(
+    [("slide_id", pa.string()), ("x", pa.float64()), ("y", pa.float64()), ("position", pa.int64())],
+)
+
+
+def _refuse_unknown(
+    con: duckdb.DuckDBPyConnection, places: Sequence[Place], model: Mapping[str, Any] | None, patch_set: str | None
+) -> None:
+    slides = [row[0] for row in con.execute("select slide_id from slides order by slide_id").fetchall()]
+    known = set(slides)
+    for place in places:
+        if place.slide_id not in known:
+            more = " …" if len(slides) > 10 else ""
+            raise HistolakeError(
+                f"no slide {place.slide_id!r} in the lake; it has {', '.join(slides[:10]) or 'none'}{more}"
+            )
+    if patch_set is None:
+        return
+    tilings = {name: (px, mpp) for name, px, mpp in con.execute("select patch_set, patch_px, mpp from patch_sets").fetchall()}
+    if patch_set not in tilings:
+        raise HistolakeError(f"--patch-set {patch_set}: no such patch set; there are {', '.join(sorted(tilings)) or 'none'}")
+    if model and tilings[patch_set] != (model["patch_px"], model["mpp"]):
+        raise HistolakeError(
+            f"--patch-set {patch_set}: model {model['model_id']} scores patches of {model['patch_px']} px "
+            f"at {model['mpp']:g} microns per px only"
+        )
+
+
+def _nothing_there(con: duckdb.DuckDBPyConnection, place: Place, patch_set: str | None) -> HistolakeError:
+    nearest = con.execute(query("trace/nearest_patch"), {**asdict(place), "patch_set": patch_set}).fetchall()
+    where = f"slide {place.slide_id}: no patch at {place.x:g}, {place.y:g}"
+    if not nearest:
+        return HistolakeError(f"{where}: the slide has none{_of(patch_set)}; `histolake run` finds them")
+    [(name, x, y)] = nearest
+    return HistolakeError(f"{where}; the nearest begins at {x}, {y} ({name})")
+
+
+def _of(patch_set: str | None) -> str:
+    return f" of {patch_set}" if patch_set else ""
