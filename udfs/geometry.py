@@ -17,9 +17,10 @@ Shapes = NDArray[np.object_]
 
 @udf("BLOB[]", "BOOLEAN[]", returns="BLOB")
 def annotated_area(geometries: Column, is_exclusion: Column) -> pa.Array:
-    """The union of each list's geometries less the union of those that are exclusions; NULL where a list is.
+    """The union of each list's areas less the union of those that are exclusions; NULL where a list is.
 
-    A geometry that is NULL is left out; one whose is_exclusion is NULL is no exclusion. Invalid ones are repaired.
+    A geometry that is NULL, a point or a line is left out; one whose is_exclusion is NULL is no exclusion. Invalid
+    ones are repaired.
     """
     areas: list[bytes | None] = []
     for blobs, flags in zip(geometries.to_pylist(), is_exclusion.to_pylist(), strict=True):
@@ -31,6 +32,7 @@ def _area(blobs: list[bytes | None], flags: list[bool | None]) -> bytes:
     shapes, is_excluded = _shapes(blobs), np.array([bool(flag) for flag in flags], np.bool_)
     if len(shapes) != len(is_excluded):
         raise AnnotationError(f"{len(shapes)} geometries have {len(is_excluded)} exclusion flags; give one for each")
+    shapes[shapely.get_dimensions(shapes) < 2] = None  # points beside areas would have the union be a collection
     invalid = ~shapely.is_valid(shapes) & ~shapely.is_missing(shapes)
     shapes[invalid] = shapely.make_valid(shapes[invalid], method="structure", keep_collapsed=False)
     union = shapely.union_all(shapes[~is_excluded])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import shapely
 
-from udfs.annotations import AREAS, area, read_asap
+from udfs.annotations.asap import AREAS, read_asap
+from udfs.annotations.shapes import area
 from udfs.errors import AnnotationError
 
 SQUARE = [(0, 0), (10, 0), (10, 10), (0, 10)]

@@ -1,0 +1,72 @@
+"""Reads ASAP XML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import shapely
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import parse
+
+from udfs.annotations.shapes import Annotation, Names, annotation, area, check_finite, ignored
+from udfs.errors import AnnotationError
+
+AREAS, POINTS, IGNORED = ("Polygon", "Spline", "Rectangle"), ("Dot", "PointSet"), ("Measurement",)  # ASAP's types
+
+
+def read_asap(path: Path) -> Iterator[Annotation]:
+    """Shapes of an ASAP XML file: polygons, splines, rectangles, and dots as points.
+
+    Format: ASAP's `ASAP_Annotations/Annotations/Annotation[Name, Type, PartOfGroup]/Coordinates`,
+    vertices ordered by `Order`, commas allowed as decimal marks. Names that repeat get a number.
+    Measurements are kept without area. Entities and DTDs are refused, as are shapes of unknown Type.
+    """
+    try:
+        root = parse(path, forbid_dtd=True).getroot()
+    except DefusedXmlException:
+        raise AnnotationError(f"{path}: XML with a DTD or entities is refused; export it again from ASAP") from None
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); was the file moved?") from None
+    except (ParseError, LookupError, ValueError) as error:  # the last two: encodings that are not known
+        raise AnnotationError(f"{path}: not well-formed XML ({error}); export it again from ASAP") from None
+    if root is None or root.tag != "ASAP_Annotations":
+        found = None if root is None else root.tag
+        raise AnnotationError(f"{path}: the root element is <{found}>, not <ASAP_Annotations>; export it from ASAP")
+    names = Names()
+    for element in root.iterfind("Annotations/Annotation"):
+        name = names.unique(element.get("Name") or "Annotation")
+        group = element.get("PartOfGroup")
+        yield from _shapes(path, name, None if group in (None, "", "None") else group, element, names)
+
+
+def _shapes(path: Path, name: str, group: str | None, element: Element, names: Names) -> Iterator[Annotation]:
+    kind = element.get("Type") or "Polygon"
+    if kind not in (*AREAS, *POINTS, *IGNORED):
+        known = ", ".join((*AREAS, *POINTS, *IGNORED))
+        raise AnnotationError(f"{path}: annotation {name!r} has the Type {kind!r}; convert it to one of {known}")
+    vertices = _vertices(path, name, element)
+    if kind in IGNORED:
+        yield ignored(name, group, f"is of type {kind}")
+    elif kind in AREAS:
+        yield annotation(name, group, *area(path, name, vertices))
+    else:
+        for each, vertex in zip(names.series(name, len(vertices)), vertices, strict=True):
+            yield annotation(each, group, shapely.Point(vertex))
+
+
+def _vertices(path: Path, name: str, element: Element) -> list[tuple[float, float]]:
+    """The shape's vertices in their order, level-0 pixels. Raises AnnotationError for one that is not two numbers."""
+    ordered: list[tuple[float, float, float]] = []
+    for number, coordinate in enumerate(element.iterfind("Coordinates/Coordinate"), start=1):
+        try:
+            order, x, y = (float(coordinate.attrib[key].replace(",", ".")) for key in ("Order", "X", "Y"))
+        except (KeyError, ValueError) as error:
+            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            raise AnnotationError(
+                f"{path}: annotation {name!r}, vertex {number}: {reason}; export it again from ASAP"
+            ) from None
+        ordered.append((order, x, y))
+    check_finite(path, name, ordered)
+    return [(x, y) for _, x, y in sorted(ordered, key=lambda vertex: vertex[0])]

@@ -1,0 +1,92 @@
+"""What every reader gives and needs: a row per shape, names given once, vertices checked, outlines repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from udfs.errors import AnnotationError
+
+FARTHEST = 1e9  # level-0 px; no vertex of a slide lies beyond
+
+Ring = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One drawn shape: its name in the file, its group, WKB geometry in level-0 pixels, and a note of repairs."""
+
+    annotation_id: str
+    group_name: str | None
+    geometry: bytes
+    note: str | None
+
+
+def annotation(name: str, group: str | None, geometry: BaseGeometry, note: str | None = None) -> Annotation:
+    """A row of that geometry."""
+    return Annotation(name, group, shapely.to_wkb(geometry), note)
+
+
+def ignored(name: str, group: str | None, reason: str) -> Annotation:
+    """A row without geometry for what cannot be an area or a point: `reason` completes 'NAME …: ignored'."""
+    return annotation(name, group, shapely.Polygon(), f"{reason}: ignored")
+
+
+class Names:
+    """The names given so far, so that none is given twice."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+        self._times: dict[tuple[str, str], int] = {}
+
+    def unique(self, name: str, numbered: str = "{} ({})") -> str:
+        """`name`, or if that is taken, the name with a number, in the form `numbered`, that is not."""
+        times, chosen = self._times.get((name, numbered), 1), name
+        while chosen in self._given:
+            times += 1
+            chosen = numbered.format(name, times)
+        self._times[name, numbered] = times
+        self._given.add(chosen)
+        return chosen
+
+    def series(self, name: str, count: int) -> list[str]:
+        """Names for all that one annotation gives: `name`, then 'name [1]', 'name [2]' …"""
+        return [name, *(self.unique(f"{name} [{number}]") for number in range(1, count))][:count]
+
+
+def check_finite(path: Path, name: str, vertices: Iterable[Iterable[float]]) -> None:
+    """Raise AnnotationError for a vertex that no slide can hold."""
+    if not all(abs(value) < FARTHEST for vertex in vertices for value in vertex):  # also false for NaN
+        raise AnnotationError(f"{path}: annotation {name!r} has a vertex that no slide can hold; mend or remove it")
+
+
+def area(path: Path, name: str, ring: Ring, holes: Sequence[Ring] = ()) -> tuple[BaseGeometry, str | None]:
+    """The area inside `ring` (level-0 pixels) less that inside `holes`, and a note if an outline had to be repaired.
+
+    Raises AnnotationError for vertices that are not finite. An outline without area becomes empty.
+    """
+    for each in (ring, *holes):
+        check_finite(path, name, each)
+    if all(len(set(each)) >= 3 for each in (ring, *holes)):
+        polygon = shapely.Polygon(ring, holes)
+        if polygon.is_valid:
+            return polygon, None
+        reason = f"repaired: {shapely.is_valid_reason(polygon)}"
+    else:
+        reason = "repaired: a hole has fewer than three vertices"
+    outside, note = _outline(ring)
+    if outside.is_empty:
+        return outside, note
+    # hole by hole, for shapely's own repair would make land of a hole that lies outside
+    return shapely.difference(outside, shapely.union_all([_outline(hole)[0] for hole in holes])), reason
+
+
+def _outline(ring: Ring) -> tuple[BaseGeometry, str | None]:
+    if len(set(ring)) < 3:
+        return shapely.Polygon(), "has fewer than three vertices: ignored"
+    repaired = shapely.make_valid(shapely.Polygon(ring), method="structure", keep_collapsed=False)
+    return (shapely.Polygon(), "has no area: ignored") if repaired.is_empty else (repaired, None)
