@@ -1,54 +1,108 @@
-"""Measures a model's predictions against the labels, by the queries in sql/metrics."""
+"""Measures a model's predictions against labels and lesions, and stores the numbers with all that is behind them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 
 from lake import models, session, store
+from lake.patch_metrics import patch_metrics
 from lake.sql_files import query
 from lake.tables import METRICS
 from udfs.errors import ModelError
 
-THRESHOLD = 0.5  # probability from which on a patch counts as tumor
-TABLES_READ = ("slides", "annotations", "patches", "labels", "predictions")
+SCOPES = ("patch", "slide", "lesion")
+TABLES_READ = {"patch": ("slides", "annotations", "labels", "predictions")}
+"""The tables whose versions a number carries; rows of models, patch_sets and settings never change."""
 
 
-def evaluate(root: Path, *, model: str | None, run_id: str) -> pl.DataFrame:
-    """Compute the patch metrics of a model (the champion's by default) and store them in `metrics`.
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a model.
 
-    Returns split, name, value. Numbers equal to the stored ones are not written again.
-    Raises ModelError when the model has no predictions on labelled patches.
+    model: its row of models. metrics: scope, split, name, value, low, high and table_versions (JSON).
+    left_out: a sentence for each scope that has no answer.
+    protocols: rows of sql/app/protocols.sql.
+    """
+
+    model: Mapping[str, Any]
+    metrics: pl.DataFrame
+    left_out: tuple[str, ...]
+    protocols: pl.DataFrame
+
+
+def evaluate(root: Path, *, model: str | None = None, run_id: str) -> Evaluation:
+    """Measure a model (the champion by default) on the tiling that it was trained on; store what is new in `metrics`.
+
+    Raises ModelError when the model has no predictions on labelled patches, or was trained on slides that
+    are held out now.
     """
     row = models.find(root, model)
-    selection = {name: row[name] for name in ("model_id", "patch_set")}
     with session.connect(root, read_only=False, udfs=()) as con:
-        result = con.execute(query("metrics/patch"), {**selection, "threshold": THRESHOLD}).pl()
-        versions = {name: number for name, number in session.versions(con).items() if name in TABLES_READ}
+        _refuse_leak(con, row)
+        patches = patch_metrics(con, row["model_id"], row["patch_set"])
+        if patches.is_empty():
+            raise ModelError(
+                f"model {row['model_id']} has no prediction on a labelled patch of {row['patch_set']}; "
+                "`histolake predict` scores, `histolake ingest --annotations` and `histolake run` label"
+            )
+        measured = _described(patches, "patch", con)
         stored = con.table("metrics").pl()
-    if result.is_empty():
+    _store(root, row, measured, stored, run_id)
+    with session.connect(root, udfs=()) as con:
+        protocols = con.execute(query("app/protocols"), {"model_id": row["model_id"]}).pl()
+    return Evaluation(row, measured, (), protocols)
+
+
+def _refuse_leak(con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> None:
+    leaked = con.table("leaked_slides").pl().filter(model_id=row["model_id"])
+    if leaked.height:
+        listed = ", ".join(f"{slide_id} ({split})" for _, slide_id, split in leaked.head(5).rows())
+        more = f" and {leaked.height - 5} more" if leaked.height > 5 else ""
         raise ModelError(
-            f"model {row['model_id']} has no prediction on a labelled patch of {row['patch_set']}; "
-            "`histolake predict` scores, `histolake ingest --annotations` and `histolake run` label"
+            f"model {row['model_id']} was trained on slides that are held out now: {listed}{more}; its numbers "
+            "would flatter; `histolake train` makes a model that has not seen them"
         )
-    measured = result.with_columns(
-        model_id=pl.lit(row["model_id"]),
-        patch_set=pl.lit(row["patch_set"]),
-        protocol=pl.lit("by_slide"),
-        scope=pl.lit("patch"),
-        encoder_id=pl.lit(row["encoder_id"]),
-        mlflow_run_id=pl.lit(row["mlflow_run_id"]),
-        low=pl.lit(None, pl.Float64),
-        high=pl.lit(None, pl.Float64),
-        table_versions=pl.lit(json.dumps(versions, sort_keys=True)),
+
+
+def _described(numbers: pl.DataFrame, scope: str, con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """The numbers of a scope with the versions of the tables that they were computed from."""
+    versions = {name: number for name, number in session.versions(con).items() if name in TABLES_READ[scope]}
+    return numbers.select(
+        pl.lit(scope).alias("scope"),
+        *("split", "name", "value", "low", "high"),
+        pl.lit(json.dumps(versions, sort_keys=True)).alias("table_versions"),
     )
-    columns = [*METRICS.key, "value"]
-    if measured.join(stored, on=columns, how="anti", nulls_equal=True).height:
-        now = datetime.now(UTC)
-        rows: list[dict[str, Any]] = [{**each, "measured_at": now} for each in measured.to_dicts()]
-        store.put(root, "metrics", rows, run_id)
-    return result
+
+
+def _store(
+    root: Path, row: Mapping[str, Any], measured: pl.DataFrame, stored: pl.DataFrame, run_id: str
+) -> None:
+    """Put the numbers of each scope in the place of those that were stored; nothing where they are the same."""
+    owner = {"model_id": row["model_id"], "patch_set": row["patch_set"], "protocol": row["protocol"]}
+    before = stored.filter(**owner).select(measured.columns)
+    changed = [
+        scope
+        for scope in SCOPES
+        if not _same(measured.filter(scope=scope), before.filter(scope=scope))
+    ]
+    if not changed:
+        return
+    facts = {"encoder_id": row["encoder_id"], "mlflow_run_id": row["mlflow_run_id"], "measured_at": datetime.now(UTC)}
+    new = measured.filter(pl.col("scope").is_in(changed)).with_columns(
+        pl.lit(value).alias(name) for name, value in (owner | facts).items()
+    )
+    rows = new.select(METRICS.schema.names).to_arrow().cast(METRICS.schema)
+    replacements = [store.Replacement({**owner, "scope": scope}) for scope in changed]
+    store.replace(root, "metrics", rows, replacements, [store.entry("metrics", run_id=run_id, rows=rows.num_rows)])
+
+
+def _same(one: pl.DataFrame, other: pl.DataFrame) -> bool:
+    return one.sort("split", "name").equals(other.sort("split", "name"))

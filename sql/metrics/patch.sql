@@ -1,18 +1,22 @@
 -- patch: how well the probabilities of patches agree with their labels, per split.
 --
 -- Every number has its usual definition; ties of probability count half in the AUC (Mann-Whitney) and
--- are one threshold in the average precision. A number that a split has no answer to is NULL. Sums of many
--- threads differ in their last bits: twelve digits are kept, so that the same tables give the same numbers.
+-- are one threshold in the average precision. The expected calibration error (ece) is the mean, over the patches,
+-- of how far the tumor fraction of a patch's tenth of the probabilities lies from the mean probability there. Counts
+-- and rates are at the model's own threshold. A number that a split has no answer to is NULL. Sums of many threads
+-- differ in their last bits: twelve digits are kept, so that the same tables give the same numbers.
+--
+-- Sources: Brier, Verification of forecasts expressed in terms of probability, 1950; Naeini et al., Obtaining well
+-- calibrated probabilities using Bayesian binning, 2015 (ece, of equal-width bins).
 --
 -- grain     one row per split and name
 -- params    $model_id, $patch_set   whose predictions, where
---           $threshold             from which probability on a patch counts as tumor
 
 with
 
 scored as (
 
-    select split, label, probability
+    select split, label, probability, threshold
     from scored_patches
     where model_id = $model_id and patch_set = $patch_set
 
@@ -23,12 +27,28 @@ counted as (
     select
         split,
         count(*) as patches,
-        count(*) filter (label = 1 and probability >= $threshold) as tp,
-        count(*) filter (label = 0 and probability >= $threshold) as fp,
-        count(*) filter (label = 0 and probability < $threshold) as tn,
-        count(*) filter (label = 1 and probability < $threshold) as fn,
+        count(*) filter (label = 1 and probability >= threshold) as tp,
+        count(*) filter (label = 0 and probability >= threshold) as fp,
+        count(*) filter (label = 0 and probability < threshold) as tn,
+        count(*) filter (label = 1 and probability < threshold) as fn,
         avg((probability - label) ** 2) as brier
     from scored
+    group by split
+
+),
+
+tenths as (
+
+    select split, abs(sum(label - probability)) as gap, count(*) as patches
+    from scored
+    group by split, least(floor(probability * 10), 9)
+
+),
+
+calibrated as (
+
+    select split, sum(gap) / sum(patches) as ece
+    from tenths
     group by split
 
 ),
@@ -85,9 +105,11 @@ wide as (
         2 * c.tp / nullif(2 * c.tp + c.fp + c.fn, 0) as f1,
         r.auc::double as auc,
         r.average_precision::double as average_precision,
-        c.brier
+        c.brier,
+        e.ece
     from counted as c
     inner join ranked as r on c.split = r.split
+    inner join calibrated as e on c.split = e.split
 
 )
 

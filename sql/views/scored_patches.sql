@@ -1,7 +1,10 @@
--- scored_patches: every prediction beside the label that its model was trained to find.
+-- scored_patches: every prediction beside the label that its model was trained to find, on the model's own terms.
+--
+-- A model of the protocol 'patch_random' was trained on patches of every slide: its split is that of the patch.
 --
 -- grain   one row per model and patch, where annotations tell the label
--- units   x, y: level-0 pixels; label: 1 tumor, 0 normal; probability of tumor: 0 to 1
+-- units   x, y: level-0 pixels; label: 1 tumor, 0 normal; probability of tumor: 0 to 1;
+--         threshold: probability from which on the model calls a patch tumor
 
 select
     p.slide_id,
@@ -9,10 +12,15 @@ select
     p.model_id,
     p.x,
     p.y,
-    t.split,
+    case
+        when m.protocol = 'patch_random'
+            then patch_split(p.slide_id, p.x, p.y, (select s.value from settings as s where s.name = 'seed'))
+        else t.split
+    end as split,
     l.label_rule,
     l.label,
     p.probability,
+    coalesce(m.threshold, 0.5) as threshold,
     p.bucket
 from predictions as p
 inner join models as m on p.model_id = m.model_id
