@@ -15,17 +15,18 @@ Weights = NDArray[np.int64]
 def weights(slides: int, draws: int = DRAWS, seed: int = 0) -> Weights:
     """Draw as many of `slides` slides as there are, with replacement, `draws` times; the same for the same seed.
 
+    Of fewer than two slides there are no draws: they would all be alike, and an interval without width a lie.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, cluster bootstrap.
     """
-    if slides == 0:
-        return np.empty((draws, 0), np.int64)
+    if slides < 2:
+        return np.empty((0, slides), np.int64)
     return np.random.default_rng(seed).multinomial(slides, np.full(slides, 1 / slides), size=draws)
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
     """The percentile interval of a metric's values, shape (draws,); NaN where a draw had no answer.
 
-    None where fewer than half of the draws have an answer, as with one slide of a kind.
+    None where fewer than half of the draws have an answer, as with one slide of a kind, or there are none.
     """
     known = values[np.isfinite(values)]
     if len(known) == 0 or 2 * len(known) < len(values):

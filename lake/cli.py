@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import cli_lake, cli_trace, session
+from lake import cli_evaluate, cli_lake, cli_trace, session
 from lake.cli_options import AsJson, Lake, RetryFailed, Trace
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
 from lake.heads import HEADS
@@ -200,28 +200,7 @@ def predict(
     _finish(summaries, as_json)
 
 
-@app.command(**example("histolake evaluate --json"))
-def evaluate(
-    model: Annotated[
-        str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")
-    ] = None,
-    as_json: AsJson = False,
-    lake: Lake = None,
-    trace: Trace = False,
-) -> None:
-    """Measure the predictions against the labels, split by split, and store the numbers."""
-    from lake import evaluate as evaluation
-
-    measured = evaluation.evaluate(session.lake_path(lake), model=model, run_id=_run_id())
-    by_split: dict[str, dict[str, float]] = {}
-    for split, name, value in measured.rows():
-        by_split.setdefault(split, {})[name] = value
-    if as_json:
-        print_json(by_split)
-        return
-    splits = [split for split in ("train", "validation", "test") if split in by_split]
-    names = list(dict.fromkeys(measured["name"]))
-    print_table(("patch metric", *splits), [(name, *(by_split[split].get(name) for split in splits)) for name in names])
+app.command(**example("histolake evaluate --json"))(cli_evaluate.evaluate)
 
 
 @app.command(**example("histolake heatmap tumor_001 --out tumor_001.png"))

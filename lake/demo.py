@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from lake import evaluate, ingest, pictures, session, store, train, workflow
-from lake.cli_output import print_summaries, print_table, say, stderr
+from lake.cli_evaluate import print_metrics
+from lake.cli_output import print_summaries, say, stderr
 from lake.pipeline import Summary
 from lake.progress import Progress
 from lake.synthetic import write_slides
@@ -39,24 +40,17 @@ def demo(folder: Path, progress: Progress) -> None:
     patches = int(sum(trained.metrics.get(f"train_{name}", 0) for name in ("tp", "fp", "tn", "fn")))
     of_training = Summary("train", int(trained.is_new), patches, time.monotonic() - began)
     _, of_predict = workflow.predict(root, run_id=run_id, progress=progress)
-    measured = evaluate.evaluate(root, model=None, run_id=run_id)
+    measured = evaluate.evaluate(root, run_id=run_id)
     summaries += [*of_run, of_training, *of_predict]
     print_summaries(summaries)
     if any(each.failures for each in summaries):
         raise HistolakeError(f"the demo failed; delete {folder} and try again")
-    _print_metrics(measured.rows())
+    print_metrics(measured)
     drawn = _draw(root, pictures_in)
     say(f"heatmaps: {', '.join(str(path) for path in drawn)}")
     say(f"done in {time.monotonic() - start:.0f} s; now look around:")
     say(f'  histolake sql "{QUERY}" --lake {folder / "lake"}')
     say(f"  histolake app --lake {folder / 'lake'}")
-
-
-def _print_metrics(rows: list[tuple[str, str, float]]) -> None:
-    values = {(split, name): value for split, name, value in rows}
-    names = ("patches", "accuracy", "balanced_accuracy", "auc", "average_precision", "f1", "brier")
-    splits = ("train", "validation", "test")
-    print_table(("patch metric", *splits), [(name, *(values.get((split, name)) for split in splits)) for name in names])
 
 
 def _draw(root: Path, folder: Path) -> list[Path]:

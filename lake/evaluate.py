@@ -1,4 +1,4 @@
-"""Measures a model's predictions against labels and lesions, and stores the numbers with all that is behind them."""
+"""Measures a model's predictions against labels, slides and lesions, and stores the numbers with all behind them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from lake.sql_files import query
 from lake.tables import METRICS
 from udfs.errors import ModelError
 
-SCOPES = ("patch", "slide", "lesion")
+BY_SLIDE = "by_slide"
+USUAL = {"protocol": BY_SLIDE, "threshold": 0.5, "calibration": "none"}  # of models that an older histolake trained
 TABLES_READ = {"patch": ("slides", "annotations", "labels", "predictions")}
-"""The tables whose versions a number carries; rows of models, patch_sets and settings never change."""
+"""The tables whose versions a number of each scope carries; rows of models, patch_sets and settings never change."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured of a model.
 
-    model: its row of models. metrics: scope, split, name, value, low, high and table_versions (JSON).
-    left_out: a sentence for each scope that has no answer.
-    protocols: rows of sql/app/protocols.sql.
+    model: its row of models. metrics: scope, split, name, value, low, high, parameters and table_versions (JSON).
+    left_out: a sentence for each scope that has no answer. protocols: rows of sql/app/protocols.sql.
     """
 
     model: Mapping[str, Any]
@@ -41,20 +41,20 @@ class Evaluation:
 def evaluate(root: Path, *, model: str | None = None, run_id: str) -> Evaluation:
     """Measure a model (the champion by default) on the tiling that it was trained on; store what is new in `metrics`.
 
-    Raises ModelError when the model has no predictions on labelled patches, or was trained on slides that
-    are held out now.
+    Raises ModelError when nothing of it can be measured, or it was trained on slides that are held out now.
     """
     row = models.find(root, model)
+    row = {**row, **{name: usual for name, usual in USUAL.items() if row[name] is None}}
     with session.connect(root, read_only=False, udfs=()) as con:
         _refuse_leak(con, row)
         patches = patch_metrics(con, row["model_id"], row["patch_set"])
-        if patches.is_empty():
-            raise ModelError(
-                f"model {row['model_id']} has no prediction on a labelled patch of {row['patch_set']}; "
-                "`histolake predict` scores, `histolake ingest --annotations` and `histolake run` label"
-            )
-        measured = _described(patches, "patch", con)
+        measured = _described(con, "patch", patches, {"threshold": row["threshold"]})
         stored = con.table("metrics").pl()
+    if measured.is_empty():
+        raise ModelError(
+            f"model {row['model_id']} has no prediction on a labelled patch of {row['patch_set']}; "
+            "`histolake predict` scores, `histolake ingest --annotations` and `histolake run` label"
+        )
     _store(root, row, measured, stored, run_id)
     with session.connect(root, udfs=()) as con:
         protocols = con.execute(query("app/protocols"), {"model_id": row["model_id"]}).pl()
@@ -72,36 +72,34 @@ def _refuse_leak(con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> None
         )
 
 
-def _described(numbers: pl.DataFrame, scope: str, con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """The numbers of a scope with the versions of the tables that they were computed from."""
+def _described(
+    con: duckdb.DuckDBPyConnection, scope: str, numbers: pl.DataFrame, parameters: Mapping[str, Any]
+) -> pl.DataFrame:
+    """The numbers of a scope with what they were computed with and from."""
     versions = {name: number for name, number in session.versions(con).items() if name in TABLES_READ[scope]}
     return numbers.select(
         pl.lit(scope).alias("scope"),
         *("split", "name", "value", "low", "high"),
+        pl.lit(json.dumps(dict(parameters), sort_keys=True)).alias("parameters"),
         pl.lit(json.dumps(versions, sort_keys=True)).alias("table_versions"),
     )
 
 
-def _store(
-    root: Path, row: Mapping[str, Any], measured: pl.DataFrame, stored: pl.DataFrame, run_id: str
-) -> None:
+def _store(root: Path, row: Mapping[str, Any], measured: pl.DataFrame, stored: pl.DataFrame, run_id: str) -> None:
     """Put the numbers of each scope in the place of those that were stored; nothing where they are the same."""
-    owner = {"model_id": row["model_id"], "patch_set": row["patch_set"], "protocol": row["protocol"]}
+    owner = {name: row[name] for name in ("model_id", "patch_set", "protocol")}
     before = stored.filter(**owner).select(measured.columns)
-    changed = [
-        scope
-        for scope in SCOPES
-        if not _same(measured.filter(scope=scope), before.filter(scope=scope))
-    ]
+    scopes = pl.concat([measured["scope"], before["scope"]]).unique().sort()
+    changed = [name for name in scopes if not _same(measured.filter(scope=name), before.filter(scope=name))]
     if not changed:
         return
-    facts = {"encoder_id": row["encoder_id"], "mlflow_run_id": row["mlflow_run_id"], "measured_at": datetime.now(UTC)}
+    facts = {name: row[name] for name in ("encoder_id", "mlflow_run_id")} | {"measured_at": datetime.now(UTC)}
     new = measured.filter(pl.col("scope").is_in(changed)).with_columns(
-        pl.lit(value).alias(name) for name, value in (owner | facts).items()
+        pl.lit(value).alias(name) for name, value in {**owner, **facts}.items()
     )
     rows = new.select(METRICS.schema.names).to_arrow().cast(METRICS.schema)
-    replacements = [store.Replacement({**owner, "scope": scope}) for scope in changed]
-    store.replace(root, "metrics", rows, replacements, [store.entry("metrics", run_id=run_id, rows=rows.num_rows)])
+    replacements = [store.Replacement({**owner, "scope": name}) for name in changed]
+    store.replace(root, "metrics", rows, replacements, [store.entry("metrics", run_id=run_id, rows=len(rows))])
 
 
 def _same(one: pl.DataFrame, other: pl.DataFrame) -> bool:

@@ -17,18 +17,14 @@ DIGITS = 12  # that are kept, as in sql/metrics/patch.sql
 
 
 def patch_metrics(con: duckdb.DuckDBPyConnection, model_id: str, patch_set: str) -> pl.DataFrame:
-    """The numbers of sql/metrics/patch.sql: split, name, value, and low and high, the ends of their 95 % intervals.
-
-    A split with one slide has no intervals: they would have no width.
-    """
+    """The numbers of sql/metrics/patch.sql: split, name, value, and low and high, the ends of their 95 % intervals."""
     selection = {"model_id": model_id, "patch_set": patch_set}
     values = con.execute(query("metrics/patch"), selection).pl()
     scored = con.execute(query("metrics/scored"), selection).pl()
     bounds = [
         (split, name, *interval(drawn))
         for (split,), rows in scored.group_by("split", maintain_order=True)
-        if (slides := rows["slide_id"].n_unique()) > 1
-        for name, drawn in resampled(rows, weights(slides)).items()
+        for name, drawn in resampled(rows, weights(rows["slide_id"].n_unique())).items()
     ]
     schema = {"split": pl.String, "name": pl.String, "low": pl.Float64, "high": pl.Float64}
     ends = pl.DataFrame(bounds, schema, orient="row").with_columns(pl.col("low", "high").round(DIGITS))

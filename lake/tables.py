@@ -338,6 +338,7 @@ METRICS = Table(
         value=("DOUBLE", "0 to 1, or a count; NULL where it is not defined"),
         low=("DOUBLE", "lower end of the 95 % interval by bootstrap over slides; NULL where there is none"),
         high=("DOUBLE", "upper end of the 95 % interval by bootstrap over slides; NULL where there is none"),
+        parameters=("VARCHAR", "JSON: what else decides it: the threshold, or how detections are found"),
         encoder_id=("VARCHAR", "the encoder behind it"),
         mlflow_run_id=("VARCHAR", "the MLflow run behind it"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the number was computed from"),

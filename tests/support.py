@@ -32,8 +32,11 @@ def write_slide(
     size: tuple[int, int] = (1024, 768),
     mpp: float = 1.0,
 ) -> Path:
-    """A white slide with a rectangle of pink tissue and, in it, one of purple tumor, with its ASAP XML beside it."""
-    rng = np.random.default_rng(7)
+    """A white slide with a rectangle of pink tissue and, in it, one of purple tumor, with its ASAP XML beside it.
+
+    Slides of different names differ in their noise: the same content under two names would be one slide.
+    """
+    rng = np.random.default_rng(list(path.stem.encode()))
     pixels = np.full((size[1], size[0], 3), GLASS, np.float32)
     for box, colour in ((tissue, STROMA), (tumor, TUMOR)):
         if box is not None:

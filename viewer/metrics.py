@@ -14,7 +14,9 @@ COLORS = ("#8a8f98", "#e08a00", "#2b86d9")  # of the splits; seen on white and o
 SHAPES = ("circle", "square", "diamond")
 DASHES = ([2, 2], [6, 3], [1, 0])  # so that color is not all that tells them apart
 CONFUSION = {"tp": "true positives", "fp": "false positives", "tn": "true negatives", "fn": "false negatives"}
+NAMES = CONFUSION | {"auc": "AUC", "ece": "expected calibration error", "brier": "Brier score"}
 CHART_PX = 360
+_INTERVAL = pl.format("{} to {}", *(pl.col(end).round(3).cast(pl.String) for end in ("low", "high")))
 
 
 def show_model(performance: Performance) -> bool:
@@ -30,8 +32,8 @@ def show_model(performance: Performance) -> bool:
     return True
 
 
-def show_tables(metrics: pl.DataFrame) -> None:
-    """Show the numbers of every split, and the counts behind them."""
+def show_tables(metrics: pl.DataFrame, threshold: float) -> None:
+    """Show the numbers of every split with their intervals, and the counts behind them, at the model's threshold."""
     if metrics.is_empty():
         st.info("Nothing was measured of this model yet: `histolake evaluate` does it.")
         return
@@ -42,15 +44,18 @@ def show_tables(metrics: pl.DataFrame) -> None:
     measured_at = str(metrics["measured_at"].dt.strftime("%Y-%m-%d %H:%M").max())
     st.caption(f"Of patches, measured {measured_at} UTC. The model was fitted on train.")
     splits = [split for split in SPLITS if split in metrics["split"]]
-    wide = metrics.pivot(on="split", index="name", values="value", aggregate_function="first").select("name", *splits)
+    wide = _by_split(metrics, "value").select("name", *splits)
+    intervals = _by_split(metrics.with_columns(interval=_INTERVAL), "interval")
     rates, counts = st.columns([3, 2], gap="large")
     with rates:
-        st.subheader("Agreement with the labels")
+        st.subheader("Agreement with the labels", help="Beside each number its 95 % interval by bootstrap over slides.")
         shown = wide.filter(~pl.col("name").is_in([*CONFUSION, "patches"])).sort("name")
+        shown = shown.join(intervals, on="name", suffix=" 95 %", maintain_order="left")
+        shown = shown.select("name", *(column for split in splits for column in (split, f"{split} 95 %")))
         config = {split: st.column_config.NumberColumn(format="%.3f") for split in splits}
         st.dataframe(_readable(shown), hide_index=True, column_config=config, placeholder="")
     with counts:
-        st.subheader("Confusion, at a probability of 0.5")
+        st.subheader(f"Confusion, at a probability of {threshold:.3g}")
         order = pl.Enum(["patches", *CONFUSION])
         shown = wide.filter(pl.col("name").is_in([*CONFUSION, "patches"])).sort(pl.col("name").cast(order))
         config = {split: st.column_config.NumberColumn(format="localized") for split in splits}
@@ -75,8 +80,12 @@ def show_charts(performance: Performance) -> None:
             st.altair_chart(_reliability_chart(performance.reliability), width="stretch")
 
 
+def _by_split(metrics: pl.DataFrame, column: str) -> pl.DataFrame:
+    return metrics.pivot(on="split", index="name", values=column, aggregate_function="first")
+
+
 def _readable(metrics: pl.DataFrame) -> pl.DataFrame:
-    names = {name: name.replace("_", " ") for name in metrics["name"]} | CONFUSION
+    names = {name: name.replace("_", " ") for name in metrics["name"]} | NAMES
     return metrics.with_columns(pl.col("name").replace(names).alias("patch metric")).select(
         "patch metric", pl.exclude("name", "patch metric")
     )

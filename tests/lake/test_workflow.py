@@ -221,9 +221,9 @@ def test_the_slides_of_a_patient_share_a_split_and_the_seed_is_recorded(lake: Te
 
 
 def test_training_learns_evaluation_measures_and_everything_is_traced(full_lake: TestLake) -> None:
-    measured = full_lake.ok("evaluate", "--json").json()
-    assert measured["test"]["auc"] == pytest.approx(1.0, abs=0.01)
-    assert measured["test"]["patches"] == 128
+    measured = full_lake.ok("evaluate", "--json").json()["patch"]
+    assert measured["test"]["auc"]["value"] == pytest.approx(1.0, abs=0.01)
+    assert measured["test"]["patches"]["value"] == 128
     model = full_lake.read("models").to_dicts()[0]
     assert set(full_lake.read("predictions")["model_id"]) == {model["model_id"]}
     assert (full_lake.root / model["artifact"] / "model.skops").is_file()

@@ -10,5 +10,5 @@ from viewer.metrics import show_charts, show_model, show_tables
 st.title("Metrics")
 performance = reading.performance(reading.open_lake())
 if show_model(performance):
-    show_tables(performance.metrics)
+    show_tables(performance.metrics, performance.model["threshold"])
     show_charts(performance)
