@@ -16,6 +16,7 @@ import udfs.annotations
 import udfs.files
 import udfs.geometry
 import udfs.image
+import udfs.lesions
 import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)

@@ -29,7 +29,7 @@ ATTEMPTS = 20  # to commit beside other writers and compactions
 CODE_VERSION = version("histolake")
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
 
-Value = str | int | None
+Value = str | int | float | None
 T = TypeVar("T")
 
 
@@ -99,6 +99,8 @@ def _literal(value: Value) -> str:
         return "null"
     if isinstance(value, int):
         return str(int(value))
+    if isinstance(value, float):
+        return repr(value)
     return "'" + value.replace("'", "''") + "'"
 
 

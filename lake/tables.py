@@ -276,17 +276,18 @@ PREDICTIONS = Table(
 DETECTIONS = Table(
     "detections",
     "One row a peak of a slide's heatmap: no higher one lies within the radius.",
-    ("slide_id", "patch_set", "model_id", "radius_um", "smoothing_um", "x", "y"),
+    ("slide_id", "patch_set", "model_id", "radius_um", "smoothing_um", "min_probability", "x", "y"),
     _columns(
         slide_id=_SLIDE_ID,
         patch_set=_PATCH_SET,
         model_id=("VARCHAR", "see models"),
         radius_um=("DOUBLE", "least distance between two peaks, microns"),
-        smoothing_um=("DOUBLE", "standard deviation of the Gaussian that the heatmap was smoothed with, microns"),
+        smoothing_um=("DOUBLE", "standard deviation of the Gaussian that the heatmap was smoothed with, microns; or 0"),
+        min_probability=("DOUBLE", "the lowest peak that was kept, 0 to 1"),
         x=("DOUBLE", "centre of the peak's patch, level-0 px"),
         y=("DOUBLE", "centre of the peak's patch, level-0 px"),
         probability=("DOUBLE", "of tumor, smoothed, 0 to 1"),
-        fingerprint=_FINGERPRINT,
+        fingerprint=("VARCHAR", "heatmaps.fingerprint that the row was made from"),
         bucket=_BUCKET,
     ),
 )

@@ -20,7 +20,7 @@ from udfs.errors import EncoderError, HistolakeError, ModelError
 from udfs.slide import Area
 
 DEFAULT_MPP = 0.5
-INGESTED = ("slides", "annotations")  # stages of `ingest`; `predict` runs predictions, `run` all others
+ELSEWHERE = ("slides", "annotations", "predictions", "detections")  # stages of other commands; `run` runs the rest
 LABEL_RULE = "centre"
 
 
@@ -73,7 +73,7 @@ def run(root: Path, wanted: Wanted, *, run_id: str, progress: Progress | None = 
         for pattern in wanted.slides:
             if con.execute(glob, {"pattern": pattern}).fetchall() == [(0,)]:
                 raise HistolakeError(f"--slide {pattern}: no slide matches; slides are {_listed(slides)}")
-    known = {name: each for name, each in stages(root).items() if name not in (*INGESTED, "predictions")}
+    known = {name: each for name, each in stages(root).items() if name not in ELSEWHERE}
     selected = _selected(known, wanted.stages)
     choice = choose(root, wanted, run_id)
     is_points = choice.label_rule == "points"

@@ -19,6 +19,8 @@ LAZY = ("onnxruntime", "onnx", "mlflow", "sklearn", "torch", "matplotlib", "stre
 INPUTS = {  # relations that Python hands to a query: files found, units planned
     "annotation_files",
     "coordinates",
+    "findings",
+    "froc_curve",
     "found",
     "found_annotations",
     "manifest",

@@ -29,7 +29,7 @@ def annotated_area(geometries: Column, is_exclusion: Column) -> pa.Array:
 
 
 def _area(blobs: list[bytes | None], flags: list[bool | None]) -> bytes:
-    shapes, is_excluded = _shapes(blobs), np.array([bool(flag) for flag in flags], np.bool_)
+    shapes, is_excluded = shapes_of(blobs), np.array([bool(flag) for flag in flags], np.bool_)
     if len(shapes) != len(is_excluded):
         raise AnnotationError(f"{len(shapes)} geometries have {len(is_excluded)} exclusion flags; give one for each")
     shapes[shapely.get_dimensions(shapes) < 2] = None  # points beside areas would have the union be a collection
@@ -46,11 +46,11 @@ def contains_points(area: Column, x: Column, y: Column) -> pa.Array:
     A point on the outline is not inside. NULL where a list is, and for a point whose x or y is NULL.
     """
     inside: list[list[bool | None] | None] = []
-    for shape, *lists in zip(_shapes(area.to_pylist()), x.to_pylist(), y.to_pylist(), strict=True):
+    for shape, *lists in zip(shapes_of(area.to_pylist()), x.to_pylist(), y.to_pylist(), strict=True):
         if None in lists:
             inside.append(None)
             continue
-        xs, ys = _numbers(lists)
+        xs, ys = numbers_of(lists)
         shapely.prepare(shape)
         found = np.zeros(len(xs), np.bool_) if shape is None else shapely.contains_xy(shape, xs, ys)
         inside.append(pa.array(found, mask=np.isnan(xs) | np.isnan(ys)).to_pylist())
@@ -66,11 +66,11 @@ def covered_fractions(area: Column, x: Column, y: Column, span_x: Column, span_y
     """
     fractions: list[list[float | None] | None] = []
     columns = [column.to_pylist() for column in (x, y, span_x, span_y)]
-    for shape, *lists in zip(_shapes(area.to_pylist()), *columns, strict=True):
+    for shape, *lists in zip(shapes_of(area.to_pylist()), *columns, strict=True):
         if None in lists:
             fractions.append(None)
             continue
-        left, top, width, height = _numbers(lists)
+        left, top, width, height = numbers_of(lists)
         is_known = np.isfinite([left, top, width, height]).all(axis=0) & (width > 0) & (height > 0)
         covered = np.zeros(len(left))
         if shape is not None:
@@ -94,7 +94,7 @@ def _covered(shape: shapely.Geometry, squares: Shapes) -> NDArray[np.float64]:
 def bounding_box(geometry: Column) -> pa.Array:
     """[x, y, width, height] of each geometry's bounding box, level-0 pixels; NULL for an empty one."""
     boxes: list[list[float] | None] = []
-    for left, top, right, bottom in shapely.bounds(_shapes(geometry.to_pylist())).tolist():
+    for left, top, right, bottom in shapely.bounds(shapes_of(geometry.to_pylist())).tolist():
         boxes.append(None if left != left else [left, top, right - left, bottom - top])  # NaN: no box
     return pa.array(boxes, pa.list_(pa.float64()))
 
@@ -102,7 +102,7 @@ def bounding_box(geometry: Column) -> pa.Array:
 @udf("BLOB", returns="STRUCT(x DOUBLE, y DOUBLE)")
 def point(geometry: Column) -> pa.Array:
     """Coordinates x and y of each point, level-0 pixels; NULL for a geometry that is not a point, or an empty one."""
-    shapes = _shapes(geometry.to_pylist())
+    shapes = shapes_of(geometry.to_pylist())
     shapes[shapely.is_empty(shapes)] = None  # an empty point has no x to ask for
     x, y = shapely.get_x(shapes), shapely.get_y(shapes)
     return pa.StructArray.from_arrays([pa.array(x), pa.array(y)], ["x", "y"], mask=pa.array(np.isnan(x) | np.isnan(y)))
@@ -116,7 +116,7 @@ def make_point(x: Column, y: Column) -> pa.Array:
     return pa.array(shapely.to_wkb(shapely.points(xs, ys)), pa.binary(), mask=~is_finite)
 
 
-def _shapes(blobs: Sequence[bytes | None]) -> Shapes:
+def shapes_of(blobs: Sequence[bytes | None]) -> Shapes:
     """The geometries of WKB, (n,), None where it is. Raises AnnotationError for bytes that are not WKB."""
     try:
         return np.asarray(shapely.from_wkb(np.array(blobs, object)), object).reshape(len(blobs))
@@ -124,7 +124,7 @@ def _shapes(blobs: Sequence[bytes | None]) -> Shapes:
         raise AnnotationError(f"a geometry is not well-known binary ({error}); make it with make_point") from None
 
 
-def _numbers(lists: Sequence[Sequence[float | None]]) -> list[NDArray[np.float64]]:
+def numbers_of(lists: Sequence[Sequence[float | None]]) -> list[NDArray[np.float64]]:
     """The lists as arrays of one length, NaN for NULL. Raises AnnotationError when their lengths differ."""
     if len({len(values) for values in lists}) > 1:
         lengths = ", ".join(str(len(values)) for values in lists)

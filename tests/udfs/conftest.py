@@ -14,6 +14,7 @@ import udfs.annotations
 import udfs.files
 import udfs.geometry
 import udfs.image
+import udfs.lesions
 import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules declare their functions when imported)
