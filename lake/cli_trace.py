@@ -48,7 +48,7 @@ def explain(
     if as_json:
         print_json(found)
     else:
-        stdout.print(tree(found, root))
+        stdout.print(tree(found, root), soft_wrap=False)
 
 
 def compare(
