@@ -12,7 +12,6 @@ import pyarrow as pa
 from lake.sql_files import query
 from udfs.errors import HistolakeError
 
-
 PLACES = pa.schema([("slide_id", pa.string()), ("x", pa.float64()), ("y", pa.float64()), ("position", pa.int64())])
 
 

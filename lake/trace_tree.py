@@ -129,7 +129,8 @@ def _patch(patch: Facts, tiling: Facts) -> str:
     tissue = "" if patch["tissue"] is None else f", {patch['tissue']:.0%} tissue"
     return (
         f"{patch['span_x']:g} x {patch['span_y']:g} px of level 0{tissue}; "
-        f"{tiling['patch_set']}: {tiling['tiling']} of {tiling['patch_px']} px at {tiling['mpp']:g} microns per px{step}"
+        f"{tiling['patch_set']}: {tiling['tiling']} of {tiling['patch_px']} px "
+        f"at {tiling['mpp']:g} microns per px{step}"
     )
 
 
