@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import cli_evaluate, cli_lake, cli_trace, session
+from lake import cli_evaluate, cli_lake, cli_review, cli_trace, session
 from lake.cli_options import AsJson, Lake, RetryFailed, Trace
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
 from lake.heads import HEADS
@@ -254,6 +254,7 @@ def demo(
 
 cli_lake.add_to(app)
 cli_trace.add_to(app)
+cli_review.add_to(app)
 
 
 def _only(slides: list[str] | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from lake import session
 from lake.cli_options import AsJson, Lake, Trace
-from lake.cli_output import print_json, print_table, say, stdout
+from lake.cli_output import print_json, print_table, say, stderr, stdout
 
 if TYPE_CHECKING:
     from lake.compare import Comparison
@@ -26,6 +27,7 @@ PatchSet = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command(epilog="Example:  `histolake explain tumor_001 5120 3840`")(explain)
+    app.command(epilog="Example:  `histolake reproduce models:/histolake/1`")(reproduce)
     app.command(epilog="Example:  `histolake compare models:/histolake/1 models:/histolake/2 --out changes`")(compare)
 
 
@@ -48,7 +50,33 @@ def explain(
     if as_json:
         print_json(found)
     else:
-        stdout.print(tree(found, root))
+        stdout.print(tree(found, root), soft_wrap=False)
+
+
+def reproduce(
+    model: Annotated[str, typer.Argument(metavar="RUN_ID", help="MLflow run id, model_id or MLflow URI.")],
+    as_json: AsJson = False,
+    lake: Lake = None,
+    trace: Trace = False,
+) -> None:
+    """Train a model again from the tables as they were then; exit status 1 when its metrics do not come out equal."""
+    from lake.reproduce import reproduce as train_again
+
+    with stderr.status(f"training {model} again"):
+        found = train_again(session.lake_path(lake), model)
+    rows = [(each.name, each.recorded, each.reproduced, each.difference) for each in found.metrics]
+    columns = ("metric", "recorded", "reproduced", "difference")
+    if as_json:
+        told = {"model_id": found.model["model_id"], "reproduced_model_id": found.model_id}
+        told |= {"is_equal": found.is_equal, "verdict": found.verdict}
+        print_json({**told, "metrics": [dict(zip(columns, row, strict=True)) for row in rows]})
+    else:
+        versions = json.loads(found.model["table_versions"])
+        say(f"model {found.model['model_id']}, trained again on {', '.join(f'{k} {v}' for k, v in versions.items())}")
+        print_table(columns, rows)
+        say(found.verdict)
+    if not found.is_equal:
+        raise typer.Exit(1)
 
 
 def compare(

@@ -145,9 +145,7 @@ def _view(path: str, region: Area | None, mpp: tuple[float, float] | None, long_
     return _View(area, max(1, round(area.width * mpp_x * zoom)), max(1, round(area.height * mpp_y * zoom)))
 
 
-def _paint_means(
-    tiles: pl.DataFrame, values: pl.Series, view: _View
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _paint_means(tiles: pl.DataFrame, values: pl.Series, view: _View) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Mean value of the tiles over each output pixel, and where there is any.
 
     Each tile adds its value at its corners with alternating sign; summing along both axes then fills

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 from PIL import Image
 
 from lake import models, session
@@ -79,6 +80,12 @@ def write_contact_sheet(root: Path, slide_id: str, out: Path, *, patches: int, m
     if frame.is_empty():
         raise HistolakeError(f"slide {slide_id} has no patches; `histolake run` finds them")
     _save(show(frame, mpp=mpp), out)
+
+
+def write_patches(frame: pl.DataFrame, out: Path) -> None:
+    """Write a contact sheet of a frame's patches as PNG; its columns: see `contact_sheet.show`."""
+    _refuse_unless_png(out)
+    _save(show(frame), out)
 
 
 def slide_row(con: duckdb.DuckDBPyConnection, slide_id: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import pyarrow as pa
 from lake.sql_files import query
 from udfs.errors import HistolakeError
 
+PLACES = pa.schema([("slide_id", pa.string()), ("x", pa.float64()), ("y", pa.float64()), ("position", pa.int64())])
+
 
 @dataclass(frozen=True)
 class Place:
@@ -35,8 +37,7 @@ def patches_at(
     """
     _refuse_unknown(con, places, model, patch_set)
     rows = [{**asdict(place), "position": position} for position, place in enumerate(places)]
-    given = pa.Table.from_pylist(rows).cast(_SCHEMA) if rows else _SCHEMA.empty_table()
-    con.register("places", given)
+    con.register("places", pa.Table.from_pylist(rows, schema=PLACES))
     try:
         parameters = {"model_id": model["model_id"] if model else None, "patch_set": patch_set}
         found = con.execute(query("trace/patch_at"), parameters).pl().to_dicts()
@@ -47,11 +48,6 @@ def patches_at(
         if position not in covered:
             raise _nothing_there(con, place, patch_set)
     return found
-
-
-_SCHEMA = pa.schema(
-    [("slide_id", pa.string()), ("x", pa.float64()), ("y", pa.float64()), ("position", pa.int64())],
-)
 
 
 def _refuse_unknown(
@@ -67,9 +63,13 @@ def _refuse_unknown(
             )
     if patch_set is None:
         return
-    tilings = {name: (px, mpp) for name, px, mpp in con.execute("select patch_set, patch_px, mpp from patch_sets").fetchall()}
+    tilings = {
+        name: (px, mpp) for name, px, mpp in con.execute("select patch_set, patch_px, mpp from patch_sets").fetchall()
+    }
     if patch_set not in tilings:
-        raise HistolakeError(f"--patch-set {patch_set}: no such patch set; there are {', '.join(sorted(tilings)) or 'none'}")
+        raise HistolakeError(
+            f"--patch-set {patch_set}: no such patch set; there are {', '.join(sorted(tilings)) or 'none'}"
+        )
     if model and tilings[patch_set] != (model["patch_px"], model["mpp"]):
         raise HistolakeError(
             f"--patch-set {patch_set}: model {model['model_id']} scores patches of {model['patch_px']} px "

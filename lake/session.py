@@ -82,7 +82,8 @@ def connect(
         try:
             _attach(con, name, table)
         except duckdb.Error as error:
-            raise LakeError(f"{root / name}: the table cannot be read: {error}; restore its files") from error
+            remedy = "vacuuming deletes old versions' files" if name in (at or {}) else "restore its files"
+            raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
     _refuse_newer(con, root)
     _describe(con, {name: table.version() for name, table in tables.items()})
     _register(con, root, udfs)

@@ -128,8 +128,9 @@ def _patch(patch: Facts, tiling: Facts) -> str:
     step = f", one every {tiling['stride_px']} px" if tiling["stride_px"] else ""
     tissue = "" if patch["tissue"] is None else f", {patch['tissue']:.0%} tissue"
     return (
-        f"{patch['span_x']:g} x {patch['span_y']:g} px of level 0{tissue}; {tiling['patch_set']}: {tiling['tiling']} of "
-        f"{tiling['patch_px']} px at {tiling['mpp']:g} microns per px{step}"
+        f"{patch['span_x']:g} x {patch['span_y']:g} px of level 0{tissue}; "
+        f"{tiling['patch_set']}: {tiling['tiling']} of {tiling['patch_px']} px "
+        f"at {tiling['mpp']:g} microns per px{step}"
     )
 
 

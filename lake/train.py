@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lake.selection import Chosen, TrainingSet, choose
 from lake.sql_files import query
 from udfs.errors import ModelError
 
-TABLES_READ = ("slides", "annotations", "patches", "labels", "features")
+TABLES_READ = ("slides", "annotations", "patches", "labels", "features", "runs")  # runs: which annotations hold
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Recipe:
     encoder_id: str
     label_rule: str
     head: str = "logistic"
+
+
+def recipe_of(model: Mapping[str, Any]) -> Recipe:
+    """How a model was trained, by its row of `models`."""
+    return Recipe(**{field.name: model[field.name] for field in fields(Recipe)})
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,15 @@ def _trained_on(root: Path, recipe: Recipe, versions: Mapping[str, int]) -> dict
     """The model that was trained on just these tables; fitting is deterministic, so it would come out again."""
     wanted = {**asdict(recipe), "code_version": store.CODE_VERSION}
     for row in models.rows(root):
-        if all(row[name] == value for name, value in wanted.items()) and json.loads(row["table_versions"]) == versions:
+        is_alike = all(row[name] == value for name, value in wanted.items())
+        if is_alike and _without_ledger(json.loads(row["table_versions"])) == _without_ledger(versions):
             return row
     return None
+
+
+def _without_ledger(versions: Mapping[str, int]) -> dict[str, int]:
+    """The versions but for the ledger's, which every command raises."""
+    return {name: number for name, number in versions.items() if name != "runs"}
 
 
 def training_set(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> TrainingSet:

@@ -42,10 +42,8 @@ def log(
     from mlflow.models import infer_signature
 
     chosen = learned.chosen
-    splits = {"train": ~data.is_validation, "validation": data.is_validation}
-    probability = models.Classifier(learned.estimator, data.x.shape[1]).probability
-    scores = {name: (data.y[rows], probability(data.x[rows])) for name, rows in splits.items() if rows.any()}
-    metrics = {f"{name}_{key}": value for name, each in scores.items() for key, value in _measures(*each).items()}
+    scores = _scores(learned, data)
+    metrics = measures(learned, data)
     with mlflow.start_run() as run:
         mlflow.log_params({**parameters, **chosen.parameters, "chosen_by": chosen.how})
         mlflow.log_params({"train_patches": int((~data.is_validation).sum()), "dims": data.x.shape[1]})
@@ -74,6 +72,19 @@ def log(
         "trained_at": datetime.now(UTC),
     }
     return Logged(columns, metrics)
+
+
+def measures(learned: Learned, data: TrainingSet) -> dict[str, float]:
+    """The metrics of a training by MLflow's names: of each split those of `_measures`."""
+    scores = _scores(learned, data)
+    return {f"{split}_{name}": value for split, each in scores.items() for name, value in _measures(*each).items()}
+
+
+def _scores(learned: Learned, data: TrainingSet) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Labels and probabilities of each split."""
+    splits = {"train": ~data.is_validation, "validation": data.is_validation}
+    probability = models.Classifier(learned.estimator, data.x.shape[1]).probability
+    return {name: (data.y[rows], probability(data.x[rows])) for name, rows in splits.items() if rows.any()}
 
 
 def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> None:

@@ -20,6 +20,9 @@ from (
     select 'predictions' as table_name, concat_ws(' ', slide_id, patch_set, model_id, x, y) as key
     from predictions
     union all
+    select 'reviews' as table_name, concat_ws(' ', slide_id, patch_set, x, y, reviewer, reviewed_at) as key
+    from reviews
+    union all
     select 'metrics' as table_name, concat_ws(' ', model_id, patch_set, protocol, split, scope, name) as key
     from metrics
 ) as keys
