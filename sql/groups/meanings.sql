@@ -15,12 +15,7 @@ used as (
 
 select
     coalesce(g.group_name, u.group_name) as group_name,
-    case
-        when g.is_exclusion then 'exclusion'
-        when g.label = 1 then 'tumor'
-        when g.label = 0 then 'normal'
-        when g.group_name is not null then 'none'
-    end as meaning,
+    if(g.group_name is not null, meaning_of(g.label, g.is_exclusion), null) as meaning,
     coalesce(u.annotations, 0) as annotations,
     coalesce(u.slides, 0) as slides
 from annotation_groups as g
