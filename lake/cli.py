@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import cli_evaluate, cli_lake, cli_review, cli_trace, session
+from lake import cli_annotations, cli_evaluate, cli_lake, cli_review, cli_trace, session
 from lake.cli_options import AsJson, Lake, RetryFailed, Trace
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
 from lake.heads import HEADS
@@ -44,7 +44,8 @@ def ingest(
         list[str] | None, typer.Argument(metavar="[SLIDES]...", help="Slide files, folders or patterns.")
     ] = None,
     annotations: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="ASAP XML, named like its slide.")
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="ASAP XML, QuPath GeoJSON or NCRF JSON, named like its slide."),
     ] = None,
     coords_tumor: Annotated[
         list[Path] | None, typer.Option(metavar="CSV", help="Centres of tumor patches: slide,x,y at level 0.")
@@ -255,6 +256,7 @@ def demo(
 cli_lake.add_to(app)
 cli_trace.add_to(app)
 cli_review.add_to(app)
+cli_annotations.add_to(app)
 
 
 def _only(slides: list[str] | None) -> str | None:

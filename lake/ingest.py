@@ -16,10 +16,10 @@ from lake import session, store
 from lake.pipeline import Summary, reason, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
+from udfs import annotations
 from udfs.errors import AnnotationError, HistolakeError
 
 SLIDE_ENDINGS = {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
-ANNOTATION_ENDINGS = {".xml"}
 MANIFEST_COLUMNS = ("slide_id", "path", "patient_id", "split", "label", "mpp")
 SPLITS = ("train", "validation", "test")
 TRAIN_FRACTION, VALIDATION_FRACTION = 0.6, 0.2  # of patients, where no split is given
@@ -51,8 +51,8 @@ def ingest(
     listed = [row["path"] for row in manifest.to_pylist() if row["path"]]
     paths = [str(path) for path in find(sources.slides, SLIDE_ENDINGS, "slide")] + listed
     found = pa.table({"path": pa.array(sorted(set(paths)), pa.string())})
-    annotations = [str(path) for path in find(sources.annotations, ANNOTATION_ENDINGS, "annotation file")]
-    if not paths and not annotations and not sources.coords_tumor and not sources.coords_normal:
+    drawn = sorted(set(find(sources.annotations, annotations.ENDINGS, "annotation file")))
+    if not paths and not drawn and not sources.coords_tumor and not sources.coords_normal:
         raise HistolakeError(
             "nothing to ingest: name slides, --annotations, --coords-tumor, --coords-normal or --manifest"
         )
@@ -61,7 +61,7 @@ def ingest(
     store.create(root)
     with session.connect(root) as con:
         slide_files = _slide_files(con, found, manifest, sources.split)
-        annotation_files = _annotation_files(con, annotations, coordinates)
+        annotation_files = _annotation_files(con, drawn, coordinates)
     parameters = {
         "seed": store.setting(root, "seed"),
         "train_fraction": TRAIN_FRACTION,
@@ -101,7 +101,12 @@ def find(patterns: Iterable[str], endings: set[str], kind: str) -> list[Path]:
 def _expand(path: Path, endings: set[str]) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
+    lakes = [log.parents[1] for log in path.rglob("runs/_delta_log")]  # whose own files are JSON, too
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in endings and file.is_file() and not any(map(file.is_relative_to, lakes))
+    )
     series = {file.parent: file for file in reversed(files) if file.suffix.lower() == ".dcm"}
     return [file for file in files if file.suffix.lower() != ".dcm" or series[file.parent] == file]
 
@@ -173,10 +178,18 @@ def _coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Table:
             raise AnnotationError(f"{files}: rows must be slide,x,y without a header: {reason(error)}") from None
 
 
-def _annotation_files(con: duckdb.DuckDBPyConnection, paths: Sequence[str], coordinates: pa.Table) -> pa.Table:
-    ids = [Path(path).stem for path in paths]
+def _annotation_files(con: duckdb.DuckDBPyConnection, files: Sequence[Path], coordinates: pa.Table) -> pa.Table:
+    """The files beside the slides that they are named like. Raises AnnotationError for two of one name and slide."""
+    stems = [Path(file.stem) for file in files]
+    names = {
+        "path": [str(file) for file in files],
+        "stem": [stem.name for stem in stems],
+        "slide_stem": [stem.stem if stem.suffix.lower() in SLIDE_ENDINGS else stem.name for stem in stems],
+    }
     con.register("coordinates", coordinates)
-    con.register(
-        "found_annotations", pa.table({"path": pa.array(paths, pa.string()), "slide_id": pa.array(ids, pa.string())})
-    )
-    return con.execute(query("ingest/annotation_files")).to_arrow_table()
+    con.register("found_annotations", pa.table({name: pa.array(values, pa.string()) for name, values in names.items()}))
+    rows = con.execute(query("ingest/annotation_files")).to_arrow_table()
+    con.register("annotation_files", rows)
+    for source, path, other in con.execute(query("ingest/annotation_rivals")).fetchall():
+        raise AnnotationError(f"two annotation files are called {source!r}: {path} and {other}; rename one")
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import json
 import random
@@ -220,6 +221,18 @@ def _recorded_versions(runs: DeltaTable) -> dict[str, int]:
         return {}
     newest = files.group_by("partition.stage").agg(pl.col("max.table_version").max()).drop_nulls()
     return dict(newest.rows())
+
+
+def ledger_until(root: Path, name: str, number: int) -> int:
+    """The last version of the ledger that knows no version of the table after `number`.
+
+    `snapshot` at it is the lake as it was before the table changed again.
+    """
+
+    def known(at: int) -> int:
+        return _recorded_versions(open_table(root, "runs", at)).get(name, 0)
+
+    return bisect.bisect_right(range(open_table(root, "runs").version() + 1), number, key=known) - 1
 
 
 def rows(root: Path, name: str) -> pl.DataFrame:

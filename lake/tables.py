@@ -162,17 +162,20 @@ PATCHES = Table(
 
 LABELS = Table(
     "labels",
-    "One row a patch that the slide's annotations tell the label of. Changed annotations add new rows.",
+    "A log: one row a patch whose label is new, or another than before. The view current_labels tells what holds.",
     ("slide_id", "patch_set", "label_rule", "annotation_hash", "x", "y"),
     _columns(
         slide_id=_SLIDE_ID,
         patch_set=_PATCH_SET,
         part=_PART,
         label_rule=("VARCHAR", "'centre', 'points', or 'covered>=F': fraction F of the patch is annotated tumor"),
-        annotation_hash=("VARCHAR", "hash of all annotations of the slide that the label follows from"),
+        annotation_hash=(
+            "VARCHAR",
+            "hash of slide, annotations and what their groups mean: all that labels follow from",
+        ),
         x=_X,
         y=_Y,
-        label=("INTEGER", "1 tumor, 0 normal"),
+        label=("INTEGER", "1 tumor, 0 normal; NULL: no longer labelled"),
         fingerprint=_FINGERPRINT,
         bucket=_BUCKET,
     ),

@@ -1,5 +1,7 @@
 -- annotations: every shape and centre of the annotation files, with what its group means.
 --
+-- `histolake groups set` writes a group's new meaning into the rows that are there.
+--
 -- table     annotations
 -- key       slide_id, source, annotation_id
 -- over      annotation_files

@@ -1,11 +1,11 @@
--- labels: what the annotations say of every patch.
+-- labels: what the annotations say of every patch, where they say something else than before.
 --
 -- table     labels
 -- key       slide_id, patch_set, label_rule, annotation_hash, x, y
 -- over      labelable_patches
 -- identity  patch_set, label_rule, kind, annotation_hash
--- grain     one row per patch of an annotated slide; by points: per patch with a point at its centre
--- units     x, y: level-0 pixels; label: 1 tumor, 0 normal
+-- grain     one row per patch of an annotated slide (by points: with a point at its centre) whose label is new
+-- units     x, y: level-0 pixels; label: 1 tumor, 0 normal; NULL: no longer labelled
 -- params    $label_rule    'centre': the patch's centre is annotated tumor; 'points': its centre is an
 --                          annotated point, and has that label; 'covered>=F': as below
 --           $min_covered   the smallest fraction of the patch that annotated tumor covers, for 'covered>=F'
@@ -101,6 +101,52 @@ by_point as (
         and a.format = 'ncrf_csv'
     group by all
 
+),
+
+said as (
+
+    select * from by_area
+    union all
+    select * from by_point
+
+),
+
+units as (
+
+    select distinct slide_id, patch_set, part, annotation_hash, fingerprint, bucket
+    from labelable_patches
+
+),
+
+held as (
+
+    select
+        l.slide_id,
+        l.patch_set,
+        l.part,
+        n.annotation_hash,
+        l.x,
+        l.y,
+        arg_max_null(l.label, u.written_in) as label,
+        l.fingerprint
+    from units as n
+    inner join labels as l
+        on
+            n.bucket = l.bucket
+            and n.slide_id = l.slide_id
+            and n.patch_set = l.patch_set
+            and n.part = l.part
+            and n.fingerprint = l.fingerprint
+    inner join label_units as u
+        on
+            l.slide_id = u.slide_id
+            and l.patch_set = u.patch_set
+            and l.label_rule = u.label_rule
+            and l.annotation_hash = u.annotation_hash
+            and l.part = u.part
+    where l.label_rule = $label_rule
+    group by all
+
 )
 
 select
@@ -111,11 +157,9 @@ select
     annotation_hash,
     x,
     y,
-    label,
+    s.label,
     fingerprint
-from (
-    select * from by_area
-    union all
-    select * from by_point
-) as everything
+from said as s
+full join held as h using (slide_id, patch_set, part, annotation_hash, x, y, fingerprint)
+where s.label is distinct from h.label
 order by slide_id, patch_set, part, y, x

@@ -18,11 +18,15 @@ LAYERS = ("udfs", "lake", "viewer", "app")  # each imports itself and what stand
 LAZY = ("onnxruntime", "onnx", "mlflow", "sklearn", "torch", "matplotlib", "streamlit")
 INPUTS = {  # relations that Python hands to a query: files found, units planned
     "annotation_files",
+    "annotations_before",
     "coordinates",
     "findings",
     "froc_curve",
+    "evidence_before",
     "found",
     "found_annotations",
+    "labels_after",
+    "labels_before",
     "manifest",
     "planned",
     "slide_files",

@@ -99,6 +99,25 @@ def bounding_box(geometry: Column) -> pa.Array:
     return pa.array(boxes, pa.list_(pa.float64()))
 
 
+@udf("BLOB", returns="DOUBLE")
+def area_of(geometry: Column) -> pa.Array:
+    """Area of each geometry, level-0 square pixels: 0 for points and lines, NULL for NULL."""
+    return pa.array(shapely.area(_shapes(geometry.to_pylist())), pa.float64(), from_pandas=True)  # NaN: no geometry
+
+
+@udf("BLOB", "BLOB", returns="DOUBLE")
+def differing_area(geometry: Column, other: Column) -> pa.Array:
+    """Area that lies in one of two geometries and not in the other, level-0 square pixels.
+
+    A NULL is a geometry without area; NULL where both are.
+    """
+    first, second = _shapes(geometry.to_pylist()), _shapes(other.to_pylist())
+    is_known = ~(shapely.is_missing(first) & shapely.is_missing(second))
+    for shapes in (first, second):
+        shapes[shapely.get_dimensions(shapes) < 2] = shapely.Polygon()
+    return pa.array(shapely.area(shapely.symmetric_difference(first, second)), pa.float64(), mask=~is_known)
+
+
 @udf("BLOB", returns="STRUCT(x DOUBLE, y DOUBLE)")
 def point(geometry: Column) -> pa.Array:
     """Coordinates x and y of each point, level-0 pixels; NULL for a geometry that is not a point, or an empty one."""

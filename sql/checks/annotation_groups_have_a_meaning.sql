@@ -2,8 +2,9 @@
 --
 -- notice
 
-select group_name, count(*) as annotations, count(distinct slide_id) as slides
-from annotations
-where group_name is not null and label is null and not is_exclusion
-group by group_name
-order by group_name
+select a.group_name, count(*) as annotations, count(distinct a.slide_id) as slides
+from annotations as a
+anti join annotation_groups as g on lower(a.group_name) = g.group_name
+where a.group_name is not null
+group by a.group_name
+order by a.group_name

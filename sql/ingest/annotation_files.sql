@@ -1,27 +1,28 @@
 -- annotation_files: the annotation files found, one row per slide that each speaks of.
 --
--- The fingerprint covers what groups mean: change that, and annotations are read again.
+-- A file is named like its slide; one called like the slide's whole file name ('a.tif.geojson') belongs to 'a',
+-- unless there is a slide 'a.tif'.
 --
 -- grain     one row per slide and annotation file
 
 with
 
-meanings as (
+registered as (
 
-    select md5(string_agg(concat_ws('|', group_name, label, is_exclusion), ',' order by group_name)) as meaning
-    from annotation_groups
+    select slide_id from slides
+    union
+    select slide_id from slide_files
 
 )
 
 select
-    slide_id,
+    case when stem in (select slide_id from registered) then stem else slide_stem end as slide_id,
     path,
     parse_filename(path) as source,
-    'asap_xml' as format,
+    annotation_format(path) as format,
     'area' as kind,
-    md5(coalesce(file_hash(path), 'unreadable') || meaning) as fingerprint
+    coalesce(file_hash(path), 'unreadable') as fingerprint
 from found_annotations
-cross join meanings
 
 union all
 

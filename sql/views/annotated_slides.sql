@@ -1,5 +1,6 @@
 -- annotated_slides: what each slide's labels follow from, and a hash that changes when it does.
 --
+-- Of annotation files the hash covers the content, and what the groups that occur in it mean.
 -- A file without a shape tells that nothing was found: its slide is annotated too. A slide that is
 -- known to be normal needs no annotation.
 --
@@ -20,10 +21,26 @@ latest as (  -- the newest load of every annotation file that succeeded
 
 ),
 
+meanings as (
+
+    select
+        slide_id,
+        source,
+        md5(string_agg(distinct concat_ws('|', lower(group_name), label, is_exclusion), ',')) as meaning
+    from annotations
+    where group_name is not null
+    group by all
+
+),
+
 evidence as (
 
-    select slide_id, kind, md5(string_agg(fingerprint, ',' order by source)) as annotation_hash
-    from latest
+    select
+        l.slide_id,
+        l.kind,
+        md5(string_agg(concat_ws('|', l.fingerprint, m.meaning), ',' order by l.source)) as annotation_hash
+    from latest as l
+    left join meanings as m on l.slide_id = m.slide_id and l.source = m.source
     group by all
 
     union all

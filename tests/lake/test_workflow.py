@@ -125,16 +125,23 @@ def test_a_slide_that_changes_and_changes_back_is_whole_again(lake: TestLake, tm
     lake.ok("check")
 
 
-def test_changed_annotations_relabel_and_do_not_tile_again(full_lake: TestLake, slides: Path) -> None:
+def test_changed_annotations_relabel_what_they_touch_and_do_not_tile_again(full_lake: TestLake, slides: Path) -> None:
     before = full_lake.versions()
-    (slides / "tumor_1.xml").write_text(asap([("Tumor", (256, 128, 512, 512))]))
+    run = ("run", *full_lake.tiling, "--json")
+    (slides / "tumor_1.xml").write_text(asap([("Tumor", (320, 192, 192, 256))]))  # one column of four patches more
     full_lake.ok("ingest", "--annotations", str(slides / "tumor_1.xml"))
-    done = {stage["stage"]: stage["units"] for stage in full_lake.ok("run", *full_lake.tiling, "--json").json()}
-    assert done == {"patches": 0, "features": 0, "labels": 1}
+    done = {stage["stage"]: (stage["units"], stage["rows"]) for stage in full_lake.ok(*run).json()}
+    assert done == {"patches": (0, 0), "features": (0, 0), "labels": (1, 4)}
     assert full_lake.versions()["patches"] == before["patches"]
-    with connect(full_lake.root) as con:
-        now = con.sql("select distinct label from current_labels where slide_id = 'tumor_1'").fetchall()
-    assert now == [(1,)]
+    tumor = "select count(*) from current_labels where slide_id = 'tumor_1' and label = 1"
+    with connect(full_lake.root, udfs=()) as con:
+        assert con.sql(tumor).fetchall() == [(12,)]
+        assert con.sql("select count(*) from current_labels where slide_id = 'tumor_1'").fetchall() == [(64,)]
+    full_lake.ok("groups", "set", "TUMOR", "none")
+    assert full_lake.ok(*run).json()[-1]["units"] == 4  # the slides on which the group occurs
+    with connect(full_lake.root, udfs=()) as con:
+        assert con.sql(tumor).fetchall() == [(0,)]
+    full_lake.ok("check")
 
 
 def test_a_slide_of_more_than_a_part_is_done_part_by_part(lake: TestLake, tmp_path: Path) -> None:

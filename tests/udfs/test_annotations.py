@@ -208,7 +208,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
 
 
 def test_an_unknown_format_is_refused_with_those_that_are_known(con):
-    with pytest.raises(duckdb.InvalidInputException, match="annotation format 'xls' is not known; known are asap_xml"):
+    with pytest.raises(
+        duckdb.InvalidInputException, match="annotation format 'xls' is not known; known are asap_xml, qupath_geojson"
+    ):
         con.execute("select read_annotations('a.xls', 'xls')").fetchone()
 
 

@@ -54,7 +54,7 @@ class Names:
         return chosen
 
     def series(self, name: str, count: int) -> list[str]:
-        """Names for all that one annotation gives: `name`, then 'name [1]', 'name [2]' …"""
+        """Names for all that one annotation gives: `name`, 'name [1]', 'name [2]' and so on."""
         return [name, *(self.unique(f"{name} [{number}]") for number in range(1, count))][:count]
 
 
