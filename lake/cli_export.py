@@ -72,18 +72,18 @@ def show(
 GeoJson = Annotated[Path, typer.Option(help="A folder for SLIDE.geojson files, or one such file.")]
 
 
-@exports.command(**example("histolake export annotations --slide 'tumor_*' --out annotations"))
-def annotations(
+@exports.command("annotations", **example("histolake export annotations --slide 'tumor_*' --out annotations"))
+def export_annotations(
     out: GeoJson, slide: Slides = None, as_json: AsJson = False, lake: Lake = None, trace: Trace = False
 ) -> None:
     """Write every shape of the annotation files as QuPath annotations, groups as classes."""
     from lake import export
 
-    _tell(export.annotations(session.lake_path(lake), out, slides=slide or ()), as_json)
+    _tell(export.export_annotations(session.lake_path(lake), out, slides=slide or ()), as_json)
 
 
-@exports.command(**example("histolake export predictions --slide tumor_001 --out tumor_001.geojson"))
-def predictions(
+@exports.command("predictions", **example("histolake export predictions --slide tumor_001 --out tumor_001.geojson"))
+def export_predictions(
     out: GeoJson,
     slide: Slides = None,
     model: Model = None,
@@ -94,11 +94,11 @@ def predictions(
     """Write every scored patch as a QuPath tile with its probability and class."""
     from lake import export
 
-    _tell(export.predictions(session.lake_path(lake), out, slides=slide or (), model=model), as_json)
+    _tell(export.export_predictions(session.lake_path(lake), out, slides=slide or (), model=model), as_json)
 
 
-@exports.command(**example("histolake export hotspots --format csv --out froc"))
-def hotspots(
+@exports.command("hotspots", **example("histolake export hotspots --format csv --out froc"))
+def export_hotspots(
     out: Annotated[Path, typer.Option(help="A folder for a file a slide, or one file of one slide.")],
     format: Annotated[
         Format, typer.Option(help="QuPath points, or Camelyon16's rows probability,x,y for its FROC.")
@@ -118,7 +118,7 @@ def hotspots(
     """Write the peaks of the heatmaps, highest first."""
     from lake import export
 
-    written = export.hotspots(
+    written = export.export_hotspots(
         session.lake_path(lake),
         out,
         slides=slide or (),
@@ -130,8 +130,8 @@ def hotspots(
     _tell(written, as_json)
 
 
-@exports.command(**example("histolake export scores --out scores.csv"))
-def scores(
+@exports.command("scores", **example("histolake export scores --out scores.csv"))
+def export_scores(
     out: Annotated[Path, typer.Option(help="The CSV to write: slide_id,score a line.")],
     name: Annotated[str, typer.Option(help="Way of scoring, see the table slide_scores.")] = "max",
     slide: Slides = None,
@@ -143,7 +143,7 @@ def scores(
     """Write one score a slide, as Camelyon16 asks of the slide task."""
     from lake import export
 
-    _tell(export.scores(session.lake_path(lake), out, slides=slide or (), model=model, name=name), as_json)
+    _tell(export.export_scores(session.lake_path(lake), out, slides=slide or (), model=model, name=name), as_json)
 
 
 def _tell(written: Sequence[Written], as_json: bool) -> None:

@@ -37,7 +37,7 @@ class Written:
     objects: int
 
 
-def annotations(root: Path, out: Path, *, slides: Sequence[str] = ()) -> list[Written]:
+def export_annotations(root: Path, out: Path, *, slides: Sequence[str] = ()) -> list[Written]:
     """Write every shape of the slides as QuPath annotations, one GeoJSON file a slide.
 
     Shapes without area or place, which a reader kept for their note, are left out.
@@ -77,7 +77,7 @@ def _color(row: Mapping[str, Any]) -> tuple[int, int, int]:
     return UNKNOWN if row["label"] is None else TUMOR.color if row["label"] else NORMAL.color
 
 
-def predictions(root: Path, out: Path, *, slides: Sequence[str] = (), model: str | None = None) -> list[Written]:
+def export_predictions(root: Path, out: Path, *, slides: Sequence[str] = (), model: str | None = None) -> list[Written]:
     """Write a model's probability (the champion's by default) of every patch as QuPath tiles, one GeoJSON file a slide.
 
     Raises HistolakeError when the model has scored none of the slides asked for.
@@ -147,7 +147,7 @@ def _tiles(tiles: pl.DataFrame, slide_id: str, model_id: str, threshold: float) 
         )
 
 
-def hotspots(
+def export_hotspots(
     root: Path,
     out: Path,
     *,
@@ -201,7 +201,7 @@ def _points(peaks: pl.DataFrame, model_id: str) -> Iterator[PathObject]:
         )
 
 
-def scores(
+def export_scores(
     root: Path, out: Path, *, slides: Sequence[str] = (), model: str | None = None, name: str = "max"
 ) -> list[Written]:
     """Write one CSV file, `slide_id,score` a slide without a header, as Camelyon16 asks of the slide task.

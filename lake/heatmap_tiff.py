@@ -63,4 +63,4 @@ def _encoded_tile(row: Rectangles, left: int) -> bytes:
     cells = mean_cells(found, TILE_PX, TILE_PX)
     colors = np.full((*cells.mean.shape, 3), BLANK, np.uint8)
     colors[cells.is_covered] = probability_colors(cells.mean[cells.is_covered])
-    return zlib.compress(np.ascontiguousarray(spread(colors, cells)), FAST)
+    return zlib.compress(spread(colors, cells).tobytes(), FAST)

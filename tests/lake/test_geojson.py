@@ -41,7 +41,7 @@ def polygons(draw: st.DrawFn) -> shapely.Polygon:
 @st.composite
 def multipolygons(draw: st.DrawFn) -> shapely.MultiPolygon:
     parts = draw(st.lists(polygons(), min_size=2, max_size=4))
-    apart = [shapely.transform(part, lambda xy, k=k: xy + [k * 1e6, 0]) for k, part in enumerate(parts)]
+    apart = [shapely.transform(part, lambda xy, k=k: xy + np.array([k * 1e6, 0])) for k, part in enumerate(parts)]
     return shapely.MultiPolygon(apart)
 
 
