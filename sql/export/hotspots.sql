@@ -1,4 +1,4 @@
--- hotspots: the peaks of the slides' heatmaps, highest first, found with one radius and smoothing on all slides.
+-- hotspots: the peaks of the slides' heatmaps, highest first, found in one way on all slides.
 --
 -- A slide that was searched and has no peak is one row without a place: it belongs to what was evaluated.
 --
@@ -18,6 +18,8 @@ searches as (
         identity ->> 'patch_set' as patch_set,
         (identity ->> 'radius_um')::double as radius_um,
         (identity ->> 'smoothing_um')::double as smoothing_um,
+        coalesce((identity ->> 'min_probability')::double, 0) as min_probability,
+        arg_max(fingerprint, finished_at) as fingerprint,
         max(finished_at) as finished_at
     from runs
     where
@@ -31,32 +33,31 @@ searches as (
 
 newest as (
 
-    select radius_um, smoothing_um
+    select radius_um, smoothing_um, min_probability
     from searches
     where
         (radius_um = $radius_um or $radius_um is null)
         and (smoothing_um = $smoothing_um or $smoothing_um is null)
-    order by finished_at desc, radius_um, smoothing_um
+    order by finished_at desc, radius_um, smoothing_um, min_probability
     limit 1
 
 ),
 
 searched as (
 
-    select s.slide_id, s.radius_um, s.smoothing_um, arg_max(s.patch_set, (s.finished_at, s.patch_set)) as patch_set
+    select s.*
     from searches as s
-    inner join newest as n on s.radius_um = n.radius_um and s.smoothing_um = n.smoothing_um
-    group by all
+    inner join newest as n
+        on s.radius_um = n.radius_um and s.smoothing_um = n.smoothing_um and s.min_probability = n.min_probability
+    qualify row_number() over (partition by s.slide_id order by s.finished_at desc, s.patch_set) = 1
 
 ),
 
-peaks as (  -- of the slides as they are now
+peaks as (  -- those above a lower bound are the same whatever the bound: two searches find them twice
 
-    select d.*
-    from detections as d
-    inner join slide_tilings as t
-        on d.slide_id = t.slide_id and d.patch_set = t.patch_set and d.fingerprint = t.fingerprint
-    where d.model_id = $model_id
+    select distinct slide_id, patch_set, radius_um, smoothing_um, fingerprint, x, y, probability
+    from detections
+    where model_id = $model_id
 
 )
 
@@ -76,4 +77,6 @@ left join peaks as p
         and s.patch_set = p.patch_set
         and s.radius_um = p.radius_um
         and s.smoothing_um = p.smoothing_um
+        and s.fingerprint = p.fingerprint
+        and s.min_probability <= p.probability
 order by s.slide_id, rank

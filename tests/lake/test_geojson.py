@@ -16,6 +16,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from lake.geojson import Class, PathObject, write_geojson
+from udfs.annotations.geojson import read_geojson
 from udfs.errors import HistolakeError
 
 COORDINATES = st.floats(0, 2e5, allow_nan=False).filter(lambda value: value == 0 or value > 1e-6)
@@ -70,6 +71,32 @@ def test_any_geometry_is_read_back_to_the_last_digit(tmp_path_factory: pytest.Te
         back = [shape(feature["geometry"]) for feature in read(path)["features"]]
         assert [each.geom_type for each in back] == [each.geom_type for each in shapes]
         assert [each.normalize() for each in back] == [each.normalize() for each in shapes]
+
+    check()
+
+
+def test_our_own_reader_finds_the_same_geometry_and_classes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("geojson") / "x.geojson"
+
+    @settings(deadline=None, max_examples=50)
+    @given(st.lists(geometries, max_size=4))
+    def check(shapes: list[BaseGeometry]) -> None:
+        classes = [None, Class("Tumor", (1, 2, 3)), Class("a: b", (1, 2, 3)), Class("_2", (1, 2, 3))][: len(shapes)]
+        objects = [
+            PathObject(key=(k,), geometry=each, kind="annotation", name=f"area {k}", classification=classes[k])
+            for k, each in enumerate(shapes)
+        ]
+        tile = PathObject(key=(), geometry=shapely.box(0, 0, 9, 9), kind="tile")
+        write_geojson(path, [*objects, tile], {})
+        *read_back, ignored = read_geojson(path)
+        assert [row.annotation_id for row in read_back] == [each.name for each in objects]
+        assert [row.group_name for row in read_back] == [each and each.name for each in classes]
+        assert [row.note for row in read_back] == [None] * len(shapes)
+        for row, each in zip(read_back, shapes, strict=True):
+            found = shapely.from_wkb(row.geometry)
+            assert found.equals(each)
+            assert found.normalize().equals_exact(each.normalize(), 1e-6)
+        assert "1 of QuPath's tile objects" in str(ignored.note)  # predictions never come back as annotations
 
     check()
 
