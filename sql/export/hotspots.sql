@@ -25,7 +25,7 @@ searches as (
     where
         stage = 'detections'
         and status in ('ok', 'empty')
-        and identity ->> 'model_id' = $model_id
+        and (identity ->> 'model_id') = $model_id
         and (len($slides) = 0 or len(list_filter($slides, lambda pattern: slide_id glob pattern)) > 0)
     group by all
 

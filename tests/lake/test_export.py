@@ -27,13 +27,13 @@ PEAKS = """\
 --
 -- table     detections
 -- key       slide_id, patch_set, model_id, radius_um, smoothing_um, x, y
--- over      current_predictions
+-- over      predictions
 -- identity  patch_set, model_id, radius_um, smoothing_um
 
 select
     slide_id, patch_set, model_id, $radius_um as radius_um, $smoothing_um as smoothing_um,
-    x + span_x / 2 + 0.75 as x, y + span_y / 2 as y, probability, fingerprint
-from current_predictions
+    x + 32.75 as x, y + 32 as y, probability, fingerprint
+from predictions
 where probability >= $bound
 """
 
@@ -115,13 +115,15 @@ def test_what_has_no_area_is_left_out_and_the_file_is_still_written(lake: TestLa
 def test_every_prediction_is_a_tile_of_its_patch_with_its_probability_and_class(
     full_lake: TestLake, tmp_path: Path
 ) -> None:
+    [model] = full_lake.read("models").to_dicts()
+    found = full_lake.read("predictions")["probability"]
+    threshold = float(found.min() + found.max()) / 2
+    store.put(full_lake.root, "models", [{**model, "threshold": threshold}], "t")
     told = full_lake.ok("export", "predictions", "--slide", "tumor_*", "--out", str(tmp_path), "--json").json()
     assert [each["slide_id"] for each in told] == [f"tumor_{number}" for number in (1, 2, 3, 4)]
     rows = full_lake.read("predictions").filter(slide_id="tumor_4")
     tiles = features(tmp_path / "tumor_4.geojson")
     assert len(tiles) == rows.height == told[3]["objects"]
-    [model] = full_lake.read("models").to_dicts()
-    threshold = 0.5 if model["threshold"] is None else model["threshold"]
     expected = {(row["x"], row["y"]): row["probability"] for row in rows.to_dicts()}
     for tile in tiles:
         left, top, right, bottom = shape(tile["geometry"]).bounds
@@ -135,7 +137,7 @@ def test_every_prediction_is_a_tile_of_its_patch_with_its_probability_and_class(
     names = {tile["properties"]["classification"]["name"] for tile in tiles}
     assert names == {"Tumor", "Normal"}
     where = about(tmp_path / "tumor_4.geojson")
-    assert where["model_id"] == model["model_id"]
+    assert (where["model_id"], where["threshold"]) == (model["model_id"], threshold)
     assert where["slide_id"] == "tumor_4"
     assert where["notice"] == "Research use only. Not for diagnosis."
     assert where["table_versions"]["predictions"] == full_lake.versions()["predictions"]
@@ -194,7 +196,7 @@ def test_a_slide_with_unequal_resolutions_keeps_both(full_lake: TestLake, slides
 def test_hotspots_are_camelyons_rows_highest_first_also_of_slides_without_any(
     full_lake: TestLake, tmp_path: Path
 ) -> None:
-    search(full_lake, 100, 0.5)
+    search(full_lake, 100, 0.1)
     told = full_lake.ok("export", "hotspots", "--format", "csv", "--out", str(tmp_path / "froc"), "--json").json()
     assert {each["slide_id"]: each["objects"] for each in told}["normal_1"] == 0
     assert (tmp_path / "froc" / "normal_1.csv").read_bytes() == b""
@@ -209,7 +211,7 @@ def test_hotspots_are_camelyons_rows_highest_first_also_of_slides_without_any(
 
 
 def test_hotspots_are_points_that_qupath_lists_in_their_order(full_lake: TestLake, tmp_path: Path) -> None:
-    search(full_lake, 100, 0.5)
+    search(full_lake, 100, 0.1)
     full_lake.ok("export", "hotspots", "--slide", "tumor_4", "--out", str(tmp_path / "x.geojson"))
     points = features(tmp_path / "x.geojson")
     stored = (
@@ -224,7 +226,7 @@ def test_hotspots_are_points_that_qupath_lists_in_their_order(full_lake: TestLak
 
 
 def test_hotspots_are_of_the_newest_search_or_of_the_one_asked_for(full_lake: TestLake, tmp_path: Path) -> None:
-    search(full_lake, 100, 0.5)
+    search(full_lake, 100, 0.1)
     search(full_lake, 30, 0)
     words = ("export", "hotspots", "--slide", "tumor_1", "--out", str(tmp_path), "--json")
     [newest], [asked] = full_lake.ok(*words).json(), full_lake.ok(*words, "--radius-um", "100").json()
