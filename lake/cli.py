@@ -1,4 +1,4 @@
-"""The command `histolake`: the workflow, step by step. Commands on the lake itself are in cli_lake."""
+"""The command `histolake`: the workflow, step by step. Pictures and files are in cli_export, the lake's in cli_lake."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import cli_annotations, cli_evaluate, cli_lake, cli_review, cli_trace, session
-from lake.cli_options import AsJson, Lake, RetryFailed, Trace
+from lake import cli_annotations, cli_evaluate, cli_export, cli_lake, cli_review, cli_trace, session
+from lake.cli_options import AsJson, Lake, Model, Region, RetryFailed, Slides, Trace, example
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
 from lake.heads import HEADS
 from udfs.errors import HistolakeError
@@ -21,21 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-Slides = Annotated[
-    list[str] | None, typer.Option("--slide", metavar="GLOB", help="Only slides whose id matches; may be repeated.")
-]
-Region = Annotated[
-    str | None,
-    typer.Option(
-        metavar="X,Y,W,H|NAME", help="A segment of interest, level-0 px, or an annotation of the one --slide."
-    ),
-]
-
-
-def example(text: str) -> dict[str, Any]:
-    """The closing lines of a command's --help."""
-    return {"epilog": f"Example:  `{text}`"}
 
 
 @app.command(**example("histolake ingest 'slides/*.tif' --annotations 'slides/*.xml' --lake data"))
@@ -172,9 +157,7 @@ def train(
 
 @app.command(**example("histolake predict --slide tumor_001"))
 def predict(
-    model: Annotated[
-        str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")
-    ] = None,
+    model: Model = None,
     slide: Slides = None,
     region: Region = None,
     retry_failed: RetryFailed = False,
@@ -204,44 +187,6 @@ def predict(
 app.command(**example("histolake evaluate --json"))(cli_evaluate.evaluate)
 
 
-@app.command(**example("histolake heatmap tumor_001 --out tumor_001.png"))
-def heatmap(
-    slide: Annotated[str, typer.Argument(help="slide_id")],
-    out: Annotated[Path, typer.Option(help="The PNG to write.")],
-    region: Region = None,
-    tint: Annotated[bool, typer.Option("--tint", help="Redden each tile by its probability.")] = False,
-    model: Annotated[
-        str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")
-    ] = None,
-    lake: Lake = None,
-    trace: Trace = False,
-) -> None:
-    """Draw a slide with every patch coloured by its probability of tumor."""
-    from lake import pictures, workflow
-
-    root = session.lake_path(lake)
-    area = workflow.area_named(root, region, slide) if region else None
-    pictures.write_heatmap(root, slide, out, region=area, tint=tint, model=model)
-    say(f"wrote {out}")
-
-
-@app.command(**example("histolake show tumor_001 --patches 6 --mpp 0.5 --mpp 2"))
-def show(
-    slide: Annotated[str, typer.Argument(help="slide_id")],
-    patches: Annotated[int, typer.Option(min=1, max=400, help="How many, spread over the slide.")] = 16,
-    mpp: Annotated[list[float] | None, typer.Option(help="Zoom levels side by side, microns per px.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The PNG to write; by default SLIDE-patches.png.")] = None,
-    lake: Lake = None,
-    trace: Trace = False,
-) -> None:
-    """Draw a contact sheet of a slide's patches."""
-    from lake import pictures
-
-    target = out or Path(f"{slide}-patches.png")
-    pictures.write_contact_sheet(session.lake_path(lake), slide, target, patches=patches, mpp=tuple(mpp or ()))
-    say(f"wrote {target}")
-
-
 @app.command(**example("histolake demo --folder demo"))
 def demo(
     folder: Annotated[Path, typer.Option(help="For the synthetic slides, the lake and the heatmaps.")] = Path("demo"),
@@ -253,6 +198,7 @@ def demo(
     demonstration.demo(folder, _progress())
 
 
+cli_export.add_to(app)
 cli_lake.add_to(app)
 cli_trace.add_to(app)
 cli_review.add_to(app)

@@ -86,9 +86,7 @@ def diff_annotations(
         say(f"not labelled anew: {', '.join(unlabelled[:10])}; `histolake run` does it")
     before, after = found.models
     if after is None:
-        say(
-            f"no model was trained after version {found.from_version} and up to {found.to_version}; `histolake train`"
-        )
+        say(f"no model was trained after version {found.from_version} and up to {found.to_version}; `histolake train`")
     elif before is None:
         say(f"model {after} has none to be compared with: none of its kind was trained on version {found.from_version}")
     else:

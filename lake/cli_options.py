@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,11 @@ def _trace(is_on: bool) -> bool:
     return is_on
 
 
+def example(text: str) -> dict[str, Any]:
+    """The closing lines of a command's --help."""
+    return {"epilog": f"Example:  `{text}`"}
+
+
 Lake = Annotated[
     Path | None,
     typer.Option(
@@ -25,3 +30,13 @@ Lake = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Do again what failed before.")]
 Trace = Annotated[bool, typer.Option("--trace", callback=_trace, help="Print each SQL statement, and errors in full.")]
+Slides = Annotated[
+    list[str] | None, typer.Option("--slide", metavar="GLOB", help="Only slides whose id matches; may be repeated.")
+]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,W,H|NAME", help="A segment of interest, level-0 px, or an annotation of the one --slide."
+    ),
+]
+Model = Annotated[str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")]

@@ -13,31 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from lake.heatmap_frame import BANNER, Legend, frame_picture
+from lake.heatmap_grid import PROBABILITY, Scale, mean_cells, rectangles, scored, spread
 from udfs.errors import HistolakeError
 from udfs.slide import Area, Pixels, dimensions, read_area
 
 OPACITY = 0.55  # of a patch's color; the tissue shows through the rest
 REDNESS = 0.6  # of a tinted patch whose probability is 1
 LARGEST_ZOOM = 4  # output pixels a level-0 pixel
-TILE_COLUMNS = ("x", "y", "span_x", "span_y")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What colors tell: the tiles' column, its range, its name in the legend, and matplotlib's map from low to high."""
-
-    column: str
-    low: float
-    high: float
-    name: str
-    colormap: str
-
-
-PROBABILITY = Scale("probability", 0, 1, "tumor probability", "viridis")
-"""Perceptually even, and readable with every common color blindness."""
-
-DIFFERENCE = Scale("difference", -1, 1, "change of tumor probability", "RdBu_r")
-"""Red where it grew, blue where it fell, and readable with every common color blindness."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +57,12 @@ def render_heatmap(
     Raises SlideError when the slide cannot be read; HistolakeError for a region that is not on it,
     and for tiles that lack a column or whose value is out of the scale.
     """
-    scored = _scored(tiles, scale)
+    known = scored(tiles, scale)
     mpp = (mpp_x, mpp_y) if mpp_x and mpp_y else None
     view = _view(path, region, mpp, long_edge_px)
     picture = read_area(path, view.area, view.width, view.height)
-    mean, is_covered = _paint_means(scored, scored[scale.column], view)
+    cells = mean_cells(rectangles(known, scale, view.area, view.width, view.height), view.width, view.height)
+    mean, is_covered = spread(cells.mean, cells), spread(cells.is_covered, cells)
     overlay = _redden if tint else partial(_colorize, scale=scale)
     tissue = picture[is_covered]
     picture = picture.copy()  # what OpenSlide's image shares cannot be written to
@@ -115,21 +98,6 @@ def _colors(scale: Scale, values: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.asarray(matplotlib.colormaps[scale.colormap](share, bytes=True), np.uint8)[..., :3]
 
 
-def _scored(tiles: pl.DataFrame, scale: Scale) -> pl.DataFrame:
-    columns = (*TILE_COLUMNS, scale.column)
-    missing = [name for name in columns if name not in tiles.columns]
-    if missing:
-        raise HistolakeError(f"a heatmap needs tiles with {', '.join(missing)}; take them from predictions")
-    scored = tiles.select(pl.col(columns).cast(pl.Float64)).fill_nan(None).drop_nulls()
-    wrong = scored.filter(~pl.col(scale.column).is_between(scale.low, scale.high))
-    if not wrong.is_empty():
-        raise HistolakeError(
-            f"{wrong[scale.column][0]:g} is no {scale.column}: {wrong.height} tiles lie outside "
-            f"{scale.low:g} to {scale.high:g}; are they logits?"
-        )
-    return scored
-
-
 def _view(path: str, region: Area | None, mpp: tuple[float, float] | None, long_edge_px: int) -> _View:
     slide_width, slide_height = dimensions(path)
     area = region or Area(0, 0, slide_width, slide_height)
@@ -143,42 +111,6 @@ def _view(path: str, region: Area | None, mpp: tuple[float, float] | None, long_
     zoom = long_edge_px / max(area.width * mpp_x, area.height * mpp_y)  # output pixels a micron
     zoom = min(zoom, LARGEST_ZOOM / mpp_x, LARGEST_ZOOM / mpp_y)
     return _View(area, max(1, round(area.width * mpp_x * zoom)), max(1, round(area.height * mpp_y * zoom)))
-
-
-def _paint_means(tiles: pl.DataFrame, values: pl.Series, view: _View) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Mean value of the tiles over each output pixel, and where there is any.
-
-    Each tile adds its value at its corners with alternating sign; summing along both axes then fills
-    all rectangles at once, however many tiles there are and however they overlap.
-    """
-    left, right = _edges(tiles["x"], tiles["span_x"], view.area.x, view.width / view.area.width, view.width)
-    top, bottom = _edges(tiles["y"], tiles["span_y"], view.area.y, view.height / view.area.height, view.height)
-    total = np.zeros((view.height + 1, view.width + 1))
-    count = np.zeros((view.height + 1, view.width + 1), np.int64)
-    value = values.to_numpy()
-    for rows, columns, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
-        np.add.at(total, (rows, columns), sign * value)
-        np.add.at(count, (rows, columns), sign)
-    total = total.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
-    count = count.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
-    return total / np.maximum(count, 1), count > 0
-
-
-def _edges(
-    start: pl.Series, span: pl.Series, origin: float, zoom: float, size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First output pixel of each tile along one axis, and the one after its last.
-
-    Neighbours meet, as they round the same edge; a tile smaller than a pixel still gets one, where it is on view.
-    """
-    low = (start.to_numpy() - origin) * zoom
-    high = (start.to_numpy() + span.to_numpy() - origin) * zoom
-    first = np.rint(low).astype(np.int64)
-    last = np.rint(high).astype(np.int64)
-    is_thin = (last <= first) & (low < size) & (high > 0)
-    first = np.where(is_thin, np.clip(np.floor(low), 0, size - 1), first).astype(np.int64)
-    last = np.where(is_thin, first + 1, last)
-    return np.clip(first, 0, size), np.clip(last, 0, size)
 
 
 def _colorize(pixels: Pixels, values: NDArray[np.float64], *, scale: Scale) -> Pixels:

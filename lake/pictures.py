@@ -13,35 +13,56 @@ from PIL import Image
 from lake import models, session
 from lake.compare import Comparison, tiles
 from lake.contact_sheet import show
-from lake.heatmap import DIFFERENCE, render_heatmap, save_png
+from lake.export import scored_tiles, touching, write_tiles
+from lake.files import replacing
+from lake.heatmap import render_heatmap, save_png
+from lake.heatmap_frame import BANNER
+from lake.heatmap_grid import DIFFERENCE
+from lake.heatmap_tiff import write_heatmap_tiff
 from lake.sql_files import query
 from udfs.errors import HistolakeError
 from udfs.slide import Area
+
+HEATMAPS = (".png", ".geojson", ".tif", ".tiff")
 
 
 def write_heatmap(
     root: Path, slide_id: str, out: Path, *, region: Area | None = None, tint: bool = False, model: str | None = None
 ) -> None:
-    """Write the slide's heatmap of a model (the champion by default) as PNG.
+    """Write the slide's heatmap of a model (the champion by default), as what `out` ends in.
 
-    Raises HistolakeError when the slide is not in the lake, or has no predictions.
+    .png is a picture of the slide or region; .tif a pyramid of the slide's own size and resolution; .geojson
+    are QuPath tiles. Of the latter two a region keeps the patches that touch it. `tint` is for .png alone.
+    Raises HistolakeError when the slide is not in the lake, or has no predictions, and for other endings.
     """
-    _refuse_unless_png(out)
+    ending = out.suffix.lower()
+    if ending not in HEATMAPS:
+        raise HistolakeError(f"--out {out}: a heatmap is a {', '.join(HEATMAPS[:-1])} or {HEATMAPS[-1]} file")
+    if tint and ending != ".png":
+        raise HistolakeError(f"--out {out}: --tint reddens the slide's own pixels, which only a .png shows")
     row = models.find(root, model)
     with session.connect(root, udfs=()) as con:
         slide = slide_row(con, slide_id)
-        scored = con.execute(
-            query("app/heatmap_tiles"), {"slide_id": slide_id, "model_id": row["model_id"], "patch_set": None}
-        ).pl()
-    if scored.is_empty():
-        raise HistolakeError(
-            f"slide {slide_id} has no predictions of model {row['model_id']}; `histolake predict` makes them"
-        )
+        scored = scored_tiles(con, slide_id, row)
+        if ending == ".geojson":
+            write_tiles(con, out, slide_id, row, touching(scored, region))
+            return
     title = f"{slide_id} · model {row['model_id']} · {row['encoder_id']}"
-    image = render_heatmap(
-        slide["path"], scored, title=title, mpp_x=slide["mpp_x"], mpp_y=slide["mpp_y"], region=region, tint=tint
-    )
-    _save(image, out)
+    mpp = (slide["mpp_x"], slide["mpp_y"]) if slide["mpp_x"] and slide["mpp_y"] else None
+    if ending == ".png":
+        mpp_x, mpp_y = mpp or (None, None)
+        image = render_heatmap(slide["path"], scored, title=title, mpp_x=mpp_x, mpp_y=mpp_y, region=region, tint=tint)
+        _save(image, out)
+    else:
+        with replacing(out) as partial:
+            write_heatmap_tiff(
+                partial,
+                touching(scored, region),
+                width=slide["width"],
+                height=slide["height"],
+                mpp=mpp,
+                description=f"histolake heatmap: {title}. {BANNER}",
+            )
 
 
 def write_differences(root: Path, comparison: Comparison, folder: Path, slides: Sequence[str]) -> list[Path]:
@@ -50,10 +71,6 @@ def write_differences(root: Path, comparison: Comparison, folder: Path, slides: 
     written = []
     with session.connect(root, udfs=()) as con:
         rows = {slide_id: slide_row(con, slide_id) for slide_id in slides}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HistolakeError(f"--out {folder}: no folder can be made there: {error.strerror or error}") from None
     for slide_id, slide in rows.items():
         image = render_heatmap(
             slide["path"],
@@ -101,11 +118,9 @@ def slide_row(con: duckdb.DuckDBPyConnection, slide_id: str) -> dict[str, Any]:
 
 def _refuse_unless_png(out: Path) -> None:
     if out.suffix.lower() != ".png":
-        raise HistolakeError(f"--out {out}: only .png can be written")
+        raise HistolakeError(f"--out {out}: a contact sheet is a .png file")
 
 
 def _save(image: Image.Image, out: Path) -> None:
-    try:
-        save_png(image, out)
-    except OSError as error:
-        raise HistolakeError(f"{out}: cannot be written: {error.strerror or error}") from None
+    with replacing(out) as partial:
+        save_png(image, partial)

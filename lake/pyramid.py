@@ -1,14 +1,15 @@
-"""Writing a pixel array as a pyramidal tiled TIFF that OpenSlide and every viewer open.
+"""Writing pyramidal tiled TIFFs that OpenSlide and every viewer open.
 
-The JPEG tiles are encoded by Pillow and handed to tifffile ready made. tifffile refuses to write the
-tag that says JPEG unless imagecodecs is installed, even when it has nothing to encode; so it writes
-another, and the tag is set afterwards. That keeps imagecodecs out of every installation.
+Tiles are encoded here and handed to tifffile ready made, one by one. JPEG tiles are encoded by Pillow.
+tifffile refuses to write the tag that says JPEG unless imagecodecs is installed, even when it has nothing to
+encode; so it writes another, and the tag is set afterwards. That keeps imagecodecs out of every installation.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,36 +22,66 @@ JPEG_QUALITY = 85
 MICRONS_PER_CM = 10_000
 
 
-def write_pyramid(path: Path, pixels: NDArray[np.uint8], *, mpp: float, description: str) -> None:
-    """Write `pixels`, RGB of shape (height, width, 3), with levels of half the size down to one tile.
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a pyramid: its size in pixels, and its encoded tiles, row by row."""
 
-    mpp: microns per pixel of level 0, stored as the resolution tags that OpenSlide reads.
-    description: the ImageDescription, ASCII. The same input gives the same bytes. The tags are those of
-    TIFF 6.0 and its Technical Note 2: YCbCr, chroma at full resolution, as the tiles are encoded.
+    width: int
+    height: int
+    tiles: Iterable[bytes]
+
+
+def write_levels(
+    path: Path,
+    levels: Iterable[Level],
+    *,
+    tile_px: int,
+    photometric: str,
+    mpp: tuple[float, float] | None,
+    description: str,
+    is_big: bool = False,
+) -> None:
+    """Write levels, each of half the size of the one before, of RGB tiles that are encoded with zlib.
+
+    photometric: TIFF's name of the color space of the tiles' bytes. mpp: microns per pixel of level 0 along
+    x and y, stored as the resolution tags that OpenSlide reads; None stores that it is not known.
+    description: the ImageDescription, ASCII. is_big: BigTIFF, for files above 4 GB.
+    The same input gives the same bytes.
     """
-    level = Image.fromarray(pixels)
-    halvings = 0
-    with tifffile.TiffWriter(path) as tiff:
-        while True:
+    with tifffile.TiffWriter(path, bigtiff=is_big) as tiff:
+        for number, level in enumerate(levels):
             tiff.write(
-                _encoded_tiles(level),
+                iter(level.tiles),
                 shape=(level.height, level.width, 3),
                 dtype=np.uint8,
-                photometric="ycbcr",
-                compression="adobe_deflate",  # until _declare_jpeg
-                tile=(TILE_PX, TILE_PX),
-                subfiletype=1 if halvings else 0,
-                resolution=(MICRONS_PER_CM / mpp / 2**halvings,) * 2,
-                resolutionunit="CENTIMETER",
-                description=None if halvings else description,
+                photometric=photometric,
+                compression="adobe_deflate",
+                tile=(tile_px, tile_px),
+                subfiletype=1 if number else 0,
+                resolution=tuple(MICRONS_PER_CM / each / 2**number for each in mpp) if mpp else (1, 1),
+                resolutionunit="CENTIMETER" if mpp else "NONE",
+                description=None if number else description,
                 software="histolake",
                 metadata=None,
             )
-            if max(level.size) <= TILE_PX:
-                break
-            level = level.reduce(2)
-            halvings += 1
+
+
+def write_pyramid(path: Path, pixels: NDArray[np.uint8], *, mpp: float, description: str) -> None:
+    """Write `pixels`, RGB of shape (height, width, 3), with levels of half the size down to one tile.
+
+    mpp, description: as for `write_levels`. The tags are those of TIFF 6.0 and its Technical Note 2:
+    YCbCr, chroma at full resolution, as the tiles are encoded.
+    """
+    levels = _halved(Image.fromarray(pixels))
+    write_levels(path, levels, tile_px=TILE_PX, photometric="ycbcr", mpp=(mpp, mpp), description=description)
     _declare_jpeg(path)
+
+
+def _halved(image: Image.Image) -> Iterator[Level]:
+    yield Level(image.width, image.height, _encoded_tiles(image))
+    while max(image.size) > TILE_PX:
+        image = image.reduce(2)
+        yield Level(image.width, image.height, _encoded_tiles(image))
 
 
 def _declare_jpeg(path: Path) -> None:

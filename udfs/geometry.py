@@ -102,7 +102,7 @@ def bounding_box(geometry: Column) -> pa.Array:
 @udf("BLOB", returns="DOUBLE")
 def area_of(geometry: Column) -> pa.Array:
     """Area of each geometry, level-0 square pixels: 0 for points and lines, NULL for NULL."""
-    return pa.array(shapely.area(_shapes(geometry.to_pylist())), pa.float64(), from_pandas=True)  # NaN: no geometry
+    return pa.array(shapely.area(shapes_of(geometry.to_pylist())), pa.float64(), from_pandas=True)  # NaN: no geometry
 
 
 @udf("BLOB", "BLOB", returns="DOUBLE")
@@ -111,7 +111,7 @@ def differing_area(geometry: Column, other: Column) -> pa.Array:
 
     A NULL is a geometry without area; NULL where both are.
     """
-    first, second = _shapes(geometry.to_pylist()), _shapes(other.to_pylist())
+    first, second = shapes_of(geometry.to_pylist()), shapes_of(other.to_pylist())
     is_known = ~(shapely.is_missing(first) & shapely.is_missing(second))
     for shapes in (first, second):
         shapes[shapely.get_dimensions(shapes) < 2] = shapely.Polygon()

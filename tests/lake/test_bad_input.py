@@ -221,7 +221,8 @@ def test_a_region_that_is_none(full_lake: TestLake, words: list[str]) -> None:
 def test_pictures_of_what_is_not_there(full_lake: TestLake, tmp_path: Path) -> None:
     refused(full_lake("heatmap", "nobody", "--out", str(tmp_path / "x.png")), "nobody", "tumor_1")
     refused(full_lake("heatmap", "tumor_1", "--out", str(tmp_path / "x.jpg")), "x.jpg", ".png")
-    refused(full_lake("heatmap", "tumor_1", "--out", str(tmp_path / "no" / "x.png")), "x.png", "written")
+    (tmp_path / "file").touch()
+    refused(full_lake("heatmap", "tumor_1", "--out", str(tmp_path / "file" / "x.png")), "x.png", "written")
     assert not list(tmp_path.glob("x.*"))
 
 

@@ -1,0 +1,277 @@
+"""What leaves the lake is what is in it, in the form that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import polars as pl
+import pytest
+import shapely
+import tifffile
+from shapely.geometry import shape
+from support import TestLake, asap, write_slide
+
+from lake import session, store
+from lake.heatmap import probability_colors
+from lake.pipeline import run_stage
+from lake.sql_files import stage
+
+PEAKS = """\
+-- detections: the patches of a heatmap above a bound, as if all were peaks.
+--
+-- table     detections
+-- key       slide_id, patch_set, model_id, radius_um, smoothing_um, x, y
+-- over      predictions
+-- identity  patch_set, model_id, radius_um, smoothing_um
+
+select
+    slide_id, patch_set, model_id, $radius_um as radius_um, $smoothing_um as smoothing_um,
+    x + 32.75 as x, y + 32 as y, probability, fingerprint
+from predictions
+where probability >= $bound
+"""
+
+
+def features(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["features"]
+    return found
+
+
+def about(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["histolake"]
+    return found
+
+
+def refused(answer: Any, *words: str) -> None:
+    assert answer.status == 1
+    assert answer.err.count("\n") == 1
+    for word in words:
+        assert word in answer.err
+
+
+def search(lake: TestLake, radius_um: float, bound: float, slides: Sequence[str] = ()) -> None:
+    """Fill `detections` as a search for peaks does."""
+    file = lake.root.parent / "detections.sql"
+    file.write_text(PEAKS)
+    parameters = {"radius_um": radius_um, "smoothing_um": 0.0, "bound": bound}
+    run_stage(lake.root, stage(file), parameters, run_id=store.new_run_id(), slides=slides)
+
+
+def test_annotations_go_to_geojson_and_come_back_the_same(lake: TestLake, tmp_path: Path) -> None:
+    write_slide(tmp_path / "s.tif")
+    boxes = [
+        ("Tumor", (10, 20, 300, 200)),
+        ("_2", (50, 60, 30, 30)),
+        ("None", (0, 0, 5, 5)),
+        ("Exclusion", (1, 2, 3, 4)),
+    ]
+    bow = '<Annotation Name="bow" Type="Polygon" PartOfGroup="Tumor"><Coordinates>' + "".join(
+        f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate([(0, 0), (9.25, 9), (9.25, 0), (0, 9)])
+    )
+    dot = '<Annotation Name="dot" Type="Dot" PartOfGroup="Tumor"><Coordinates><Coordinate Order="0" X="7.5" Y="8"/>'
+    end = "</Coordinates></Annotation>"
+    shapes = asap(boxes).replace("</Annotations>", f"{bow}{end}{dot}{end}</Annotations>")
+    (tmp_path / "s.xml").write_text(shapes)
+    lake.ok("ingest", str(tmp_path / "s.tif"), "--annotations", str(tmp_path / "s.xml"))
+    told = lake.ok("export", "annotations", "--out", str(tmp_path / "out"), "--json").json()
+    assert told == [{"slide_id": "s", "file": str(tmp_path / "out" / "s.geojson"), "objects": 6}]
+
+    stored = lake.read("annotations").sort("annotation_id")
+    with session.connect(lake.root, udfs=["read_annotations"]) as con:
+        back = con.execute(
+            "select unnest(read_annotations($path, 'qupath_geojson'), recursive := true)",
+            {"path": str(tmp_path / "out" / "s.geojson")},
+        ).pl()
+    back = back.sort("annotation_id")
+    assert back.select("annotation_id", "group_name").equals(stored.select("annotation_id", "group_name"))
+    for before, after in zip(stored["geometry"], back["geometry"], strict=True):
+        assert shapely.from_wkb(before).equals(shapely.from_wkb(after))
+    written = {each["properties"]["name"]: each for each in features(tmp_path / "out" / "s.geojson")}
+    assert written["bow"]["geometry"]["type"] == "MultiPolygon"
+    assert "repaired" in written["bow"]["properties"]["metadata"]["note"]
+    assert written["dot"]["geometry"] == {"type": "Point", "coordinates": [7.5, 8.0]}
+    colors = {each["properties"]["classification"]["name"]: each["properties"]["classification"]["color"]
+              for each in written.values() if "classification" in each["properties"]}  # fmt: skip
+    assert colors["_2"] == colors["Exclusion"] != colors["Tumor"]
+    assert "classification" not in written["Annotation 2"]["properties"]
+    assert about(tmp_path / "out" / "s.geojson")["table_versions"] == {"annotations": lake.versions()["annotations"]}
+
+
+def test_what_has_no_area_is_left_out_and_the_file_is_still_written(lake: TestLake, tmp_path: Path) -> None:
+    (tmp_path / "s.xml").write_text(asap([("Tumor", (0, 0, 0, 0))]))
+    write_slide(tmp_path / "s.tif", tumor=None)
+    (tmp_path / "s.xml").write_text(asap([("Tumor", (0, 0, 0, 0))]))
+    lake.ok("ingest", str(tmp_path / "s.tif"), "--annotations", str(tmp_path / "s.xml"))
+    assert lake.ok("export", "annotations", "--out", str(tmp_path), "--json").json()[0]["objects"] == 0
+    assert features(tmp_path / "s.geojson") == []
+
+
+def test_every_prediction_is_a_tile_of_its_patch_with_its_probability_and_class(
+    full_lake: TestLake, tmp_path: Path
+) -> None:
+    [model] = full_lake.read("models").to_dicts()
+    found = full_lake.read("predictions")["probability"]
+    threshold = float(found.min() + found.max()) / 2
+    store.put(full_lake.root, "models", [{**model, "threshold": threshold}], "t")
+    told = full_lake.ok("export", "predictions", "--slide", "tumor_*", "--out", str(tmp_path), "--json").json()
+    assert [each["slide_id"] for each in told] == [f"tumor_{number}" for number in (1, 2, 3, 4)]
+    rows = full_lake.read("predictions").filter(slide_id="tumor_4")
+    tiles = features(tmp_path / "tumor_4.geojson")
+    assert len(tiles) == rows.height == told[3]["objects"]
+    expected = {(row["x"], row["y"]): row["probability"] for row in rows.to_dicts()}
+    for tile in tiles:
+        left, top, right, bottom = shape(tile["geometry"]).bounds
+        probability = expected.pop((left, top))
+        assert (right - left, bottom - top) == (64, 64)
+        assert tile["properties"]["objectType"] == "tile"
+        assert tile["properties"]["measurements"] == {"probability": probability}
+        is_tumor = tile["properties"]["classification"]["name"] == "Tumor"
+        assert is_tumor == (probability >= threshold)
+    assert not expected
+    names = {tile["properties"]["classification"]["name"] for tile in tiles}
+    assert names == {"Tumor", "Normal"}
+    where = about(tmp_path / "tumor_4.geojson")
+    assert (where["model_id"], where["threshold"]) == (model["model_id"], threshold)
+    assert where["slide_id"] == "tumor_4"
+    assert where["notice"] == "Research use only. Not for diagnosis."
+    assert where["table_versions"]["predictions"] == full_lake.versions()["predictions"]
+
+
+def test_heatmap_writes_the_same_tiles_and_a_region_keeps_those_that_touch_it(
+    full_lake: TestLake, tmp_path: Path
+) -> None:
+    full_lake.ok("export", "predictions", "--slide", "tumor_1", "--out", str(tmp_path / "a.geojson"))
+    full_lake.ok("heatmap", "tumor_1", "--out", str(tmp_path / "new" / "b.geojson"))
+    assert (tmp_path / "a.geojson").read_bytes() == (tmp_path / "new" / "b.geojson").read_bytes()
+    full_lake.ok("heatmap", "tumor_1", "--out", str(tmp_path / "a.geojson"), "--region", "320,192,65,64")
+    corners = sorted(shape(tile["geometry"]).bounds[:2] for tile in features(tmp_path / "a.geojson"))
+    assert corners == [(320, 192), (384, 192)]
+
+
+def test_openslide_opens_the_heatmap_at_the_slides_own_size_and_resolution(
+    full_lake: TestLake, slides: Path, tmp_path: Path
+) -> None:
+    full_lake.ok("heatmap", "tumor_1", "--out", str(tmp_path / "h.tif"))
+    tiles = full_lake.read("predictions").filter(slide_id="tumor_1")
+    with openslide.OpenSlide(slides / "tumor_1.tif") as slide, openslide.OpenSlide(tmp_path / "h.tif") as heatmap:
+        assert heatmap.dimensions == slide.dimensions
+        for name in ("openslide.mpp-x", "openslide.mpp-y"):
+            assert float(heatmap.properties[name]) == pytest.approx(float(slide.properties[name]), rel=1e-6)
+        assert "Research use only. Not for diagnosis." in heatmap.properties["tiff.ImageDescription"]
+        pixels = np.asarray(heatmap.read_region((0, 0), 0, heatmap.dimensions).convert("RGB"))
+    expected = np.full_like(pixels, 255)
+    for x, y, probability in tiles.select("x", "y", "probability").rows():
+        expected[y : y + 64, x : x + 64] = probability_colors(np.array([probability]))[0]
+    assert (pixels == expected).all()
+
+
+def test_a_slide_with_unequal_resolutions_keeps_both(full_lake: TestLake, slides: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "w.tif",
+        tifffile.imread(slides / "tumor_1.tif", key=0),
+        tile=(256, 256),
+        photometric="rgb",
+        metadata=None,
+        resolution=(1e4 / 0.5, 1e4 / 0.25),
+        resolutionunit="CENTIMETER",
+    )
+    full_lake.ok("ingest", str(tmp_path / "w.tif"))
+    full_lake.ok("run", *full_lake.tiling, "--slide", "w")
+    full_lake.ok("predict", "--slide", "w")
+    full_lake.ok("heatmap", "w", "--out", str(tmp_path / "h.tif"))
+    [row, *_] = full_lake.read("predictions").filter(slide_id="w").sort("y", "x").to_dicts()
+    with openslide.OpenSlide(tmp_path / "h.tif") as heatmap:
+        assert float(heatmap.properties["openslide.mpp-x"]) == pytest.approx(0.5, rel=1e-6)
+        assert float(heatmap.properties["openslide.mpp-y"]) == pytest.approx(0.25, rel=1e-6)
+        patch = np.asarray(heatmap.read_region((row["x"], row["y"]), 0, (128, 256)).convert("RGB"))
+    assert (patch == probability_colors(np.array([row["probability"]]))[0]).all()
+
+
+def test_hotspots_are_camelyons_rows_highest_first_also_of_slides_without_any(
+    full_lake: TestLake, tmp_path: Path
+) -> None:
+    search(full_lake, 100, 0.1)
+    told = full_lake.ok("export", "hotspots", "--format", "csv", "--out", str(tmp_path / "froc"), "--json").json()
+    assert {each["slide_id"]: each["objects"] for each in told}["normal_1"] == 0
+    assert (tmp_path / "froc" / "normal_1.csv").read_bytes() == b""
+    stored = full_lake.read("detections")
+    for each in told:
+        with Path(each["file"]).open(newline="") as file:
+            rows = [(float(p), int(x), int(y)) for p, x, y in csv.reader(file)]  # as the official script reads them
+        expected = stored.filter(slide_id=each["slide_id"]).select("probability", "x", "y").rows()
+        assert sorted(rows) == sorted((p, int(x), int(y)) for p, x, y in expected)
+        assert [p for p, _, _ in rows] == sorted((p for p, _, _ in rows), reverse=True)
+    assert any(each["objects"] for each in told)
+
+
+def test_hotspots_are_points_that_qupath_lists_in_their_order(full_lake: TestLake, tmp_path: Path) -> None:
+    search(full_lake, 100, 0.1)
+    full_lake.ok("export", "hotspots", "--slide", "tumor_4", "--out", str(tmp_path / "x.geojson"))
+    points = features(tmp_path / "x.geojson")
+    stored = (
+        full_lake.read("detections")
+        .filter(slide_id="tumor_4")
+        .sort(["probability", "y", "x"], descending=[True, False, False])
+    )
+    assert [each["geometry"]["coordinates"] for each in points] == [list(row) for row in stored.select("x", "y").rows()]
+    assert [each["properties"]["name"] for each in points] == [f"hotspot {n}" for n in range(1, len(points) + 1)]
+    assert points[0]["properties"]["measurements"] == {"rank": 1, "probability": stored["probability"][0]}
+    assert about(tmp_path / "x.geojson")["radius_um"] == 100
+
+
+def test_hotspots_are_of_the_newest_search_or_of_the_one_asked_for(full_lake: TestLake, tmp_path: Path) -> None:
+    search(full_lake, 100, 0.1)
+    search(full_lake, 30, 0)
+    words = ("export", "hotspots", "--slide", "tumor_1", "--out", str(tmp_path), "--json")
+    [newest], [asked] = full_lake.ok(*words).json(), full_lake.ok(*words, "--radius-um", "100").json()
+    assert newest["objects"] == full_lake.read("predictions").filter(slide_id="tumor_1").height
+    assert 0 < asked["objects"] < newest["objects"]
+    refused(full_lake(*words, "--radius-um", "7"), "detections", "evaluate")
+
+
+def test_slide_scores_are_one_csv(full_lake: TestLake, tmp_path: Path) -> None:
+    refused(full_lake("export", "scores", "--out", str(tmp_path / "s.csv")), "'max'", "evaluate")
+    [model] = full_lake.read("models").to_dicts()
+    where = {"patch_set": model["patch_set"], "model_id": model["model_id"], "name": "max"}
+    slides = full_lake.read("slides").filter(pl.col("slide_id").is_in(["tumor_1", "normal_1"]))
+    rows = [
+        {"slide_id": row["slide_id"], **where, "score": 0.25, "fingerprint": row["fingerprint"]}
+        for row in slides.to_dicts()
+    ]
+    store.put(full_lake.root, "slide_scores", rows, "t")
+    full_lake.ok("export", "scores", "--out", str(tmp_path / "s.csv"))
+    assert (tmp_path / "s.csv").read_text() == "normal_1,0.25\ntumor_1,0.25\n"
+    refused(full_lake("export", "scores", "--out", str(tmp_path / "folder")), ".csv")
+
+
+def test_what_cannot_be_exported_is_refused(full_lake: TestLake, tmp_path: Path) -> None:
+    out = str(tmp_path / "x.geojson")
+    refused(full_lake("export", "annotations", "--slide", "nobody", "--out", out), "nobody", "annotations")
+    refused(full_lake("export", "predictions", "--slide", "nobody", "--out", out), "nobody", "predict")
+    refused(full_lake("export", "predictions", "--model", "none", "--out", out), "none")
+    refused(full_lake("export", "hotspots", "--out", out), "detections", "evaluate")
+    refused(full_lake("export", "predictions", "--out", out), "6 slides", "folder")
+    refused(full_lake("export", "predictions", "--out", str(tmp_path / "x.csv")), ".geojson")
+    (tmp_path / "file").touch()
+    refused(full_lake("export", "predictions", "--out", str(tmp_path / "file" / "deep")), "cannot be written")
+    refused(full_lake("heatmap", "tumor_1", "--out", str(tmp_path / "x.jpeg")), "x.jpeg", ".png", ".geojson", ".tif")
+    refused(full_lake("heatmap", "tumor_1", "--out", out, "--tint"), "--tint", ".png")
+    refused(full_lake("heatmap", "nobody", "--out", str(tmp_path / "x.tif")), "nobody", "tumor_1")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_slide_id_that_leads_elsewhere_is_no_file_name(lake: TestLake, tmp_path: Path) -> None:
+    write_slide(tmp_path / "s.tif")
+    (tmp_path / "m.csv").write_text("slide_id,path\n../up,s.tif\n")
+    (tmp_path / "c.csv").write_text("../up,100,200\n")
+    lake.ok("ingest", "--manifest", str(tmp_path / "m.csv"), "--coords-tumor", str(tmp_path / "c.csv"))
+    refused(lake("export", "annotations", "--out", str(tmp_path / "out")), "../up", "--out")
+    lake.ok("export", "annotations", "--out", str(tmp_path / "out.geojson"))
+    [point] = features(tmp_path / "out.geojson")
+    assert point["geometry"]["coordinates"] == [100, 200]
