@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 from udfs.encoders.onnx_graph import GraphWriter, fold_batch_norm, same_pads
@@ -40,33 +41,46 @@ def build(target: Path) -> None:
 
     Raises EncoderError when the package's weights are missing or are not the published ones.
     """
+    graph = GraphWriter()
+    *_, head = write_network(graph, graph.pixels(), INPUT_PX)
+    graph.save(graph.flatten(graph.mean(head)), target, "efficientnet_lite0", INPUT_PX, DIMS)
+
+
+def write_network(graph: GraphWriter, x: str, input_px: int) -> Iterator[str]:
+    """Write the network over `x`, images (n, 3, input_px, input_px) of 0 to 255, as far as the result is read.
+
+    Yields the feature maps after the stem, after each of the seven stages, and after the head.
+    Raises EncoderError when the package's weights are missing or are not the published ones.
+    """
     path = weights_path()
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _WEIGHTS_SHA256:
         raise EncoderError(f"{path}: missing, or not the published weights; install {_PACKAGE.replace('_', '-')} again")
-    network = _Network(read_tensors(path))
-    network.layers()
-    network.graph.save(network.x, target, "efficientnet_lite0", INPUT_PX, DIMS)
+    yield from _Network(read_tensors(path), graph, x, input_px).layers()
 
 
 class _Network:
     """Writes the layers one after another; `x` is the tensor reached."""
 
-    def __init__(self, tensors: dict[str, Array]) -> None:
-        self.graph = GraphWriter()
-        self.x = self.graph.pixels(_MEAN, _STD)
+    def __init__(self, tensors: dict[str, Array], graph: GraphWriter, x: str, input_px: int) -> None:
+        self.graph = graph
+        self.x = graph.normalise(x, _MEAN, _STD)
         self._tensors = tensors
-        self._size = INPUT_PX  # edge of x, pixels
+        self._size = input_px  # edge of x, pixels
 
-    def layers(self) -> None:
+    def layers(self) -> Iterator[str]:
+        """The maps after the stem, each stage and the head."""
         self._convolve("_conv_stem", "_bn0", stride=2)
         self._activate()
+        yield self.x
         number = 0
         for blocks, stride in _STAGES:
             for block in range(blocks):
                 self._block(f"_blocks.{number}.", stride if block == 0 else 1, is_residual=block > 0)
                 number += 1
+            yield self.x
         self._convolve("_conv_head", "_bn1")
         self._activate()
+        yield self.x
 
     def _block(self, prefix: str, stride: int, is_residual: bool) -> None:
         """An inverted bottleneck; the first block alone does not expand its channels."""

@@ -88,7 +88,8 @@ def convert(weights: Path, target: Path) -> None:
         planes = kernel.transpose(3, 2, 0, 1)  # Keras: height, width, in, out
         folded[layer] = fold_batch_norm(planes, np.ones_like(beta), beta, mean, variance, _EPSILON)
     graph = GraphWriter()
-    graph.save(_write(graph, output, folded), target, "inception_v3", INPUT_PX, DIMS)
+    maps = _write(graph, output, folded)
+    graph.save(graph.flatten(graph.mean(maps)), target, "inception_v3", INPUT_PX, DIMS)
 
 
 def _read_hdf5(path: Path) -> tuple[list[Weights], list[list[Weights]]]:
@@ -158,7 +159,7 @@ def _write(graph: GraphWriter, output: _Layer, folded: dict[_Layer, tuple[Weight
         inputs = [tensors[each] for each in layer.inputs]
         match layer.kind:
             case "input":
-                tensors[layer] = graph.pixels(_MEAN, _STD)
+                tensors[layer] = graph.normalise(graph.pixels(), _MEAN, _STD)
             case "convolution":
                 pads = same_pads(layer.kernel[1:]) if layer.is_padded else VALID
                 tensors[layer] = graph.relu(graph.convolve(inputs[0], *folded[layer], layer.stride, pads))

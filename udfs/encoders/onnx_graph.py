@@ -17,6 +17,7 @@ Pads = tuple[int, int, int, int]  # top, left, bottom, right
 OPSET = 17
 IR_VERSION = 8  # the oldest that holds this opset, so that older runtimes read the file
 VALID: Pads = (0, 0, 0, 0)
+_BEFORE = -(2**31)  # where a slice that runs backwards ends, to have the first element too
 
 
 def same_pads(kernel: tuple[int, int], stride: int = 1, size: int = 1) -> Pads:
@@ -50,11 +51,14 @@ class GraphWriter:
         self._nodes: list[NodeProto] = []
         self._initializers: list[TensorProto] = []
 
-    def pixels(self, mean: float, std: float) -> str:
-        """The input: bytes (n, h, w, 3) made (n, 3, h, w) floats, (byte - mean) / std."""
+    def pixels(self) -> str:
+        """The input: bytes (n, h, w, 3) made floats (n, 3, h, w), 0 to 255."""
         floats = self._node("Cast", ["pixels"], to=1)
-        planes = self._node("Transpose", [floats], perm=[0, 3, 1, 2])
-        centred = self._node("Sub", [planes, self._constant("mean", np.float32(mean))])
+        return self._node("Transpose", [floats], perm=[0, 3, 1, 2])
+
+    def normalise(self, x: str, mean: float, std: float) -> str:
+        """(x - mean) / std."""
+        centred = self._node("Sub", [x, self._constant("mean", np.float32(mean))])
         return self._node("Div", [centred, self._constant("std", np.float32(std))])
 
     def convolve(self, x: str, kernel: Weights, bias: Weights, stride: int, pads: Pads, groups: int = 1) -> str:
@@ -88,12 +92,53 @@ class GraphWriter:
         """Means around each position; what lies outside the image is not counted."""
         return self._node("AveragePool", [x], kernel_shape=[edge, edge], pads=same_pads((edge, edge)))
 
+    def mean(self, x: str) -> str:
+        """The mean over all positions, (n, channels, 1, 1)."""
+        return self._node("GlobalAveragePool", [x])
+
+    def deviation(self, x: str) -> str:
+        """The standard deviation over all positions, (n, channels, 1, 1); in two passes, so that little is lost."""
+        apart = self._node("Sub", [x, self.mean(x)])
+        return self._node("Sqrt", [self.mean(self._node("Mul", [apart, apart]))])
+
+    def turn(self, x: str) -> str:
+        """Images (n, channels, h, w) turned by half a circle."""
+        bounds = {"turn_from": [-1, -1], "turn_to": [_BEFORE, _BEFORE], "turn_axes": [2, 3], "turn_steps": [-1, -1]}
+        names = [self._constant(name, np.array(values, np.int64)) for name, values in bounds.items()]
+        return self._node("Slice", [x, *names])
+
+    def even_stain(self, x: str, densities: tuple[float, float, float], faintest: float) -> str:
+        """Images (n, 3, h, w), 0 to 255, whose channels are made as dense, on average, as `densities` says.
+
+        Optical density is -ln(value / 255); a stronger stain multiplies it (Beer and Lambert's law). Channels
+        fainter than `faintest` count as that faint: glass is not stained.
+        """
+        white = self._constant("white", np.float32(255))
+        bright = self._node("Max", [x, self._constant("black", np.float32(1))])
+        logarithm = self._node("Log", [self._node("Div", [bright, white])])
+        found = self._node("Min", [self.mean(logarithm), self._constant("faintest", np.float32(-faintest))])
+        wanted = self._constant("densities", -np.array(densities, np.float32).reshape(1, 3, 1, 1))
+        evened = self._node("Mul", [logarithm, self._node("Div", [wanted, found])])
+        return self._node("Mul", [self._node("Exp", [evened]), white])
+
+    def stack(self, views: list[str]) -> str:
+        """Views of the same n images as one batch: all of the first view, then all of the second, and so on."""
+        return self._node("Concat", views, axis=0)
+
+    def average_views(self, x: str, views: int, dims: int) -> str:
+        """The average over stacked views: features (views * n, dims) made (n, dims)."""
+        shape = self._constant("views", np.array([views, -1, dims], np.int64))
+        return self._node("ReduceMean", [self._node("Reshape", [x, shape])], axes=[0], keepdims=0)
+
+    def flatten(self, x: str) -> str:
+        """One row an image."""
+        return self._node("Flatten", [x])
+
     def save(self, x: str, target: Path, name: str, input_px: int, dims: int) -> None:
-        """Pool `x` over all positions, call that `features` (n, dims), and write the graph to `target`."""
+        """Call `x` (n, dims), the tensor that was added last, `features`, and write the graph to `target`."""
         from onnx import TensorProto, checker, helper
 
-        pooled = self._node("GlobalAveragePool", [x])
-        self._nodes.append(helper.make_node("Flatten", [pooled], ["features"]))
+        self._nodes[-1].output[0] = "features"
         graph = helper.make_graph(
             self._nodes,
             name,
@@ -113,7 +158,7 @@ class GraphWriter:
         self._nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def _constant(self, name: str, value: Weights | np.float32) -> str:
+    def _constant(self, name: str, value: Weights | NDArray[np.int64] | np.float32) -> str:
         from onnx import numpy_helper
 
         if all(held.name != name for held in self._initializers):
