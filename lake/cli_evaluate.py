@@ -11,6 +11,7 @@ import typer
 from lake import session
 from lake.cli_options import AsJson, Lake, Trace
 from lake.cli_output import print_json, print_table, say
+from lake.lesions import Peaks
 
 if TYPE_CHECKING:
     from lake.evaluate import Evaluation
@@ -31,15 +32,32 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")
     ] = None,
+    detection_radius_um: Annotated[
+        float, typer.Option(help="Least distance between two detections, microns.")
+    ] = Peaks.radius_um,
+    smoothing_um: Annotated[
+        float, typer.Option(help="Standard deviation that heatmaps are smoothed with, microns; 0 for none.")
+    ] = Peaks.smoothing_um,
+    lesion_mpp: Annotated[
+        float | None, typer.Option(help="Microns per px of all slides in the lesion task; by default each slide's own.")
+    ] = None,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
 ) -> None:
-    """Measure the predictions, split by split, and store the numbers with their 95 % intervals over slides."""
+    """Measure the predictions by patch, slide and lesion, and store the numbers with their 95 % intervals."""
     from lake import evaluate as evaluation
+    from lake.progress import Progress
     from lake.store import new_run_id
 
-    result = evaluation.evaluate(session.lake_path(lake), model=model, run_id=new_run_id())
+    result = evaluation.evaluate(
+        session.lake_path(lake),
+        model=model,
+        peaks=Peaks(radius_um=detection_radius_um, smoothing_um=smoothing_um),
+        lesion_mpp=lesion_mpp,
+        run_id=new_run_id(),
+        progress=Progress(),
+    )
     if as_json:
         print_json(as_dictionary(result))
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,15 +13,27 @@ import duckdb
 import polars as pl
 
 from lake import models, session, store
+from lake.lesions import FUNCTIONS, Peaks, detect, lesion_metrics
 from lake.patch_metrics import patch_metrics
+from lake.progress import Progress
+from lake.slide_scores import score_slides, slide_metrics
 from lake.sql_files import query
 from lake.tables import METRICS
 from udfs.errors import ModelError
 
 BY_SLIDE = "by_slide"
 USUAL = {"protocol": BY_SLIDE, "threshold": 0.5, "calibration": "none"}  # of models that an older histolake trained
-TABLES_READ = {"patch": ("slides", "annotations", "labels", "predictions")}
+TABLES_READ = {
+    "patch": ("slides", "annotations", "labels", "predictions"),
+    "slide": ("slides", "annotations", "patches", "predictions", "detections", "slide_scores"),
+    "lesion": ("slides", "annotations", "patches", "predictions", "detections"),
+}
 """The tables whose versions a number of each scope carries; rows of models, patch_sets and settings never change."""
+NOTHING = {
+    "patch": "patches: none is labelled and scored; `histolake ingest --annotations` and `histolake run` label",
+    "slide": "slides: none is scored and known to be tumor or normal; annotations or a manifest's label would tell",
+    "lesion": "lesions: no scored slide has outlines of its tumor, or is known to hold none; ingest annotations",
+}
 
 
 @dataclass(frozen=True)
@@ -38,27 +50,65 @@ class Evaluation:
     protocols: pl.DataFrame
 
 
-def evaluate(root: Path, *, model: str | None = None, run_id: str) -> Evaluation:
+def evaluate(
+    root: Path,
+    *,
+    model: str | None = None,
+    peaks: Peaks | None = None,
+    lesion_mpp: float | None = None,
+    run_id: str,
+    progress: Progress | None = None,
+) -> Evaluation:
     """Measure a model (the champion by default) on the tiling that it was trained on; store what is new in `metrics`.
 
+    peaks: how detections are found. lesion_mpp: microns per pixel of every slide in the lesion task, see
+    `lesion_metrics`. A model that held no slide out is measured on patches alone.
     Raises ModelError when nothing of it can be measured, or it was trained on slides that are held out now.
     """
     row = models.find(root, model)
     row = {**row, **{name: usual for name, usual in USUAL.items() if row[name] is None}}
+    peaks, patch_set = peaks or Peaks(), row["patch_set"]
     with session.connect(root, read_only=False, udfs=()) as con:
         _refuse_leak(con, row)
-        patches = patch_metrics(con, row["model_id"], row["patch_set"])
-        measured = _described(con, "patch", patches, {"threshold": row["threshold"]})
+    if row["protocol"] == BY_SLIDE:
+        found = detect(root, row, patch_set=patch_set, peaks=peaks, run_id=run_id, progress=progress)
+        left_out = [f"detections of {slide_id} failed: {error}" for slide_id, error in found.failures]
+        reason = score_slides(root, row, patch_set=patch_set, peaks=peaks, run_id=run_id)
+        left_out += [reason] if reason else []
+    else:
+        left_out = [
+            f"slides and lesions: not measured, for a model of {row['protocol']} has seen patches of every slide"
+        ]
+    with session.connect(root, udfs=FUNCTIONS) as con:
+        numbers = {"patch": (patch_metrics(con, row["model_id"], patch_set), {"threshold": row["threshold"]})}
+        if row["protocol"] == BY_SLIDE:
+            lesions = lesion_metrics(con, row, patch_set=patch_set, peaks=peaks, mpp=lesion_mpp)
+            numbers["slide"] = slide_metrics(con, row, patch_set=patch_set), peaks.parameters
+            numbers["lesion"] = lesions, {**peaks.parameters, "mpp": lesion_mpp}
+        measured = pl.concat([_described(con, scope, *each) for scope, each in numbers.items()])
         stored = con.table("metrics").pl()
     if measured.is_empty():
         raise ModelError(
-            f"model {row['model_id']} has no prediction on a labelled patch of {row['patch_set']}; "
+            f"model {row['model_id']} has no prediction on {patch_set} that could be measured; "
             "`histolake predict` scores, `histolake ingest --annotations` and `histolake run` label"
         )
     _store(root, row, measured, stored, run_id)
     with session.connect(root, udfs=()) as con:
         protocols = con.execute(query("app/protocols"), {"model_id": row["model_id"]}).pl()
-    return Evaluation(row, measured, (), protocols)
+    left_out += [NOTHING[scope] for scope, (each, _) in numbers.items() if each.is_empty()]
+    return Evaluation(row, measured, (*left_out, *_lacking(measured)), protocols)
+
+
+def _lacking(measured: pl.DataFrame) -> Iterator[str]:
+    """Why the main number of a scope has no answer in a split."""
+    for scope, name, what in (
+        ("slide", "tumor_slides", "no slide with tumor is scored, so there is no AUC over slides"),
+        ("slide", "normal_slides", "no slide without tumor is scored, so there is no AUC over slides"),
+        ("lesion", "lesions", "no lesion is outlined on scored slides, so there is no FROC"),
+    ):
+        empty = measured.filter(scope=scope, name=name, value=0)["split"].sort()
+        if len(empty):
+            yield f"{', '.join(empty)}: {what}"
 
 
 def _refuse_leak(con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> None:

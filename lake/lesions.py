@@ -152,7 +152,9 @@ def intervals(
     """The 95 % interval, by name, of every number of one split's findings that is no count."""
     events = _events(findings, left_out)
     drawn = [resampled(events, weights) for weights in bootstrap.weights(len(events.lesions))]
-    return {name: bootstrap.interval(np.array([values[name] for values in drawn])) for name in drawn[0]}
+    return (
+        {name: bootstrap.interval(np.array([values[name] for values in drawn])) for name in drawn[0]} if drawn else {}
+    )
 
 
 def _events(findings: pl.DataFrame, left_out: Sequence[str]) -> _Events:
