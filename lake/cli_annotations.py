@@ -65,9 +65,9 @@ def diff_annotations(
 
     `histolake history annotations` lists the versions.
     """
-    from lake.diff import annotations
+    from lake.diff import annotation_changes
 
-    found = annotations(session.lake_path(lake), from_version, to_version)
+    found = annotation_changes(session.lake_path(lake), from_version, to_version)
     if as_json:
         frames = {"shapes": found.shapes, "patches": found.patches, "metrics": found.metrics}
         versions = {"from": found.from_version, "to": found.to_version, "models": found.models}

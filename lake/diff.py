@@ -27,7 +27,7 @@ class Difference:
     metrics: pl.DataFrame
 
 
-def annotations(root: Path, from_version: int | None = None, to_version: int | None = None) -> Difference:
+def annotation_changes(root: Path, from_version: int | None = None, to_version: int | None = None) -> Difference:
     """The differences from one version of the annotations to a later one; by default the newest and the one before.
 
     Labels are those that held while each was the newest version; models and metrics are all that there are now.
@@ -43,7 +43,7 @@ def annotations(root: Path, from_version: int | None = None, to_version: int | N
             "`histolake history annotations` lists them"
         )
     now = {name: versions[name] for name in ("models", "metrics")}
-    old, new = (_moment(root, number) for number in (earlier, later))
+    old, new = (store.moment(root, {"annotations": number}) for number in (earlier, later))
     functions = ("area_of", "differing_area")
     with session.connect(root, udfs=(), at=old) as before, session.connect(root, udfs=functions, at=new | now) as after:
         after.register("annotations_before", before.table("annotations").to_arrow_table())
@@ -61,8 +61,3 @@ def annotations(root: Path, from_version: int | None = None, to_version: int | N
             models,
             metrics.drop("model_before", "model_after").drop_nulls("name"),
         )
-
-
-def _moment(root: Path, number: int) -> dict[str, int]:
-    """The versions with which to open the lake as it was just before the annotations changed again."""
-    return {"annotations": number, "runs": store.ledger_until(root, "annotations", number)}

@@ -55,4 +55,4 @@ def set_meaning(root: Path, name: str, meaning: Meaning, run_id: str) -> int:
         spellings = [Replacement({"group_name": each}) for each in changed["group_name"].unique().to_pylist()]
         entry = store.entry("annotations", run_id=run_id, rows=changed.num_rows, parameters=row)
         store.replace(root, "annotations", changed.cast(TABLES["annotations"].schema), spellings, [entry])
-    return changed.num_rows
+    return int(changed.num_rows)

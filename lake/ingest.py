@@ -16,7 +16,7 @@ from lake import session, store
 from lake.pipeline import Summary, reason, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
-from udfs import annotations
+from udfs.annotations import ENDINGS as ANNOTATION_ENDINGS
 from udfs.errors import AnnotationError, HistolakeError
 
 SLIDE_ENDINGS = {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
@@ -51,7 +51,7 @@ def ingest(
     listed = [row["path"] for row in manifest.to_pylist() if row["path"]]
     paths = [str(path) for path in find(sources.slides, SLIDE_ENDINGS, "slide")] + listed
     found = pa.table({"path": pa.array(sorted(set(paths)), pa.string())})
-    drawn = sorted(set(find(sources.annotations, annotations.ENDINGS, "annotation file")))
+    drawn = sorted(set(find(sources.annotations, ANNOTATION_ENDINGS, "annotation file")))
     if not paths and not drawn and not sources.coords_tumor and not sources.coords_normal:
         raise HistolakeError(
             "nothing to ingest: name slides, --annotations, --coords-tumor, --coords-normal or --manifest"

@@ -223,16 +223,19 @@ def _recorded_versions(runs: DeltaTable) -> dict[str, int]:
     return dict(newest.rows())
 
 
-def ledger_until(root: Path, name: str, number: int) -> int:
-    """The last version of the ledger that knows no version of the table after `number`.
+def moment(root: Path, versions: Mapping[str, int]) -> dict[str, int]:
+    """The versions, and that of the ledger just before one of these tables changed again.
 
-    `snapshot` at it is the lake as it was before the table changed again.
+    What views say depends on the ledger, too: `snapshot` at a moment is the lake as it was then.
     """
+    newest = open_table(root, "runs").version()
 
-    def known(at: int) -> int:
-        return _recorded_versions(open_table(root, "runs", at)).get(name, 0)
+    def until(name: str, number: int) -> int:
+        return bisect.bisect_right(
+            range(newest + 1), number, key=lambda at: _recorded_versions(open_table(root, "runs", at)).get(name, 0)
+        )
 
-    return bisect.bisect_right(range(open_table(root, "runs").version() + 1), number, key=known) - 1
+    return {**versions, "runs": min(until(name, number) for name, number in versions.items()) - 1}
 
 
 def rows(root: Path, name: str) -> pl.DataFrame:

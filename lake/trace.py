@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from lake import models, session
+from lake import models, session, store
 from lake.places import Place, patches_at
 from lake.sql_files import query
 from udfs.errors import HistolakeError, LakeError
@@ -53,7 +53,7 @@ def training_set(root: Path, model: Mapping[str, Any]) -> dict[str, Any]:
     versions = json.loads(model["table_versions"])
     told: dict[str, Any] = {"versions": versions, "splits": None, "gone": None}
     try:
-        with session.connect(root, udfs=(), at=versions) as con:
+        with session.connect(root, udfs=(), at=store.moment(root, versions)) as con:
             selection = {name: model[name] for name in SELECTION}
             told["splits"] = con.execute(query("trace/training_counts"), selection).pl().to_dicts()
     except (LakeError, duckdb.IOException) as error:

@@ -29,11 +29,9 @@ scored as (  -- the slide's patches, highest probability first
 
 labelled as (
 
-    select l.label, l.label_rule, a.annotation_hash
+    select l.label, l.label_rule, l.annotation_hash
     from current_labels as l
     inner join models as m on l.label_rule = m.label_rule
-    inner join annotated_slides as a
-        on l.slide_id = a.slide_id and (l.label_rule = 'points') = (a.kind = 'point')
     where
         l.bucket = bucket_of($slide_id)
         and l.slide_id = $slide_id

@@ -1,5 +1,7 @@
 -- current_labels: the labels that follow from the annotations as they are now.
 --
+-- annotation_hash tells the unit that wrote the row: the label has been the same since.
+--
 -- grain   one row per patch and label_rule
 
 with
@@ -39,6 +41,7 @@ newest as (
         w.x,
         w.y,
         arg_max_null(w.label, w.written_in) as label,
+        arg_max(w.annotation_hash, w.written_in) as annotation_hash,
         w.bucket
     from written as w
     inner join holding as h
@@ -53,6 +56,6 @@ newest as (
 
 )
 
-select slide_id, patch_set, label_rule, x, y, label, bucket
+select slide_id, patch_set, label_rule, x, y, label, annotation_hash, bucket
 from newest
 where label is not null
