@@ -1,7 +1,7 @@
 -- patch_at: the patch that is meant by each place on a slide.
 --
--- A place that is a patch's own corner means that patch. Else, of the patches around it, one that the model has scored
--- is meant, of the finest tiling of whole slides, and of its patches the one whose centre is nearest.
+-- Of the patches around a place one is meant that the model has scored, if there is any: the one whose own corner
+-- the place is; else, in the finest tiling of whole slides, the one whose centre is nearest.
 --
 -- grain     one row per place that a patch covers
 -- units     x, y, span_x, span_y: level-0 pixels; probability: 0 to 1, NULL where the model has not scored the patch;
@@ -89,8 +89,8 @@ qualify
     row_number() over (
         partition by a.position
         order by
-            a.is_its_corner desc,
             r.probability is null,
+            a.is_its_corner desc,
             a.is_whole desc,
             a.stride_px nulls last,
             a.squared_distance,
