@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openslide
 import polars as pl
+import pyarrow as pa
 import pytest
 import shapely
-import tifffile
 from shapely.geometry import shape
 from support import TestLake, asap, write_slide
 
 from lake import session, store
 from lake.heatmap import probability_colors
-from lake.pipeline import run_stage
-from lake.sql_files import stage
-
-PEAKS = """\
--- detections: the patches of a heatmap above a bound, as if all were peaks.
---
--- table     detections
--- key       slide_id, patch_set, model_id, radius_um, smoothing_um, x, y
--- over      predictions
--- identity  patch_set, model_id, radius_um, smoothing_um
-
-select
-    slide_id, patch_set, model_id, $radius_um as radius_um, $smoothing_um as smoothing_um,
-    x + 32.75 as x, y + 32 as y, probability, fingerprint
-from predictions
-where probability >= $bound
-"""
+from lake.tables import DETECTIONS
 
 
 def features(path: Path) -> list[dict[str, Any]]:
@@ -55,12 +39,20 @@ def refused(answer: Any, *words: str) -> None:
         assert word in answer.err
 
 
-def search(lake: TestLake, radius_um: float, bound: float, slides: Sequence[str] = ()) -> None:
-    """Fill `detections` as a search for peaks does."""
-    file = lake.root.parent / "detections.sql"
-    file.write_text(PEAKS)
-    parameters = {"radius_um": radius_um, "smoothing_um": 0.0, "bound": bound}
-    run_stage(lake.root, stage(file), parameters, run_id=store.new_run_id(), slides=slides)
+def search(lake: TestLake, radius_um: float, bound: float) -> None:
+    """Fill `detections` and its ledger as the stage does, as if every patch above a bound were a peak."""
+    found = lake.read("predictions")
+    settings = {"radius_um": radius_um, "smoothing_um": 0.0}
+    peaks = found.filter(pl.col("probability") >= bound).with_columns(pl.col("x") + 32.75, pl.col("y") + 32.0)
+    rows = pa.Table.from_pylist([{**row, **settings} for row in peaks.to_dicts()], DETECTIONS.schema)
+    entries = []
+    for key in found.select("slide_id", "patch_set", "model_id", "fingerprint").unique().to_dicts():
+        slide_id, fingerprint = key.pop("slide_id"), key.pop("fingerprint")
+        count = peaks.filter(slide_id=slide_id).height
+        blank = store.entry("detections", run_id="t", rows=count, identity={**key, **settings})
+        status = "ok" if count else "empty"
+        entries.append(replace(blank, slide_id=slide_id, part=0, fingerprint=fingerprint, status=status))
+    store.replace(lake.root, "detections", rows, [], entries)
 
 
 def test_annotations_go_to_geojson_and_come_back_the_same(lake: TestLake, tmp_path: Path) -> None:
@@ -171,26 +163,16 @@ def test_openslide_opens_the_heatmap_at_the_slides_own_size_and_resolution(
     assert (pixels == expected).all()
 
 
-def test_a_slide_with_unequal_resolutions_keeps_both(full_lake: TestLake, slides: Path, tmp_path: Path) -> None:
-    tifffile.imwrite(
-        tmp_path / "w.tif",
-        tifffile.imread(slides / "tumor_1.tif", key=0),
-        tile=(256, 256),
-        photometric="rgb",
-        metadata=None,
-        resolution=(1e4 / 0.5, 1e4 / 0.25),
-        resolutionunit="CENTIMETER",
-    )
-    full_lake.ok("ingest", str(tmp_path / "w.tif"))
-    full_lake.ok("run", *full_lake.tiling, "--slide", "w")
-    full_lake.ok("predict", "--slide", "w")
-    full_lake.ok("heatmap", "w", "--out", str(tmp_path / "h.tif"))
-    [row, *_] = full_lake.read("predictions").filter(slide_id="w").sort("y", "x").to_dicts()
-    with openslide.OpenSlide(tmp_path / "h.tif") as heatmap:
-        assert float(heatmap.properties["openslide.mpp-x"]) == pytest.approx(0.5, rel=1e-6)
-        assert float(heatmap.properties["openslide.mpp-y"]) == pytest.approx(0.25, rel=1e-6)
-        patch = np.asarray(heatmap.read_region((row["x"], row["y"]), 0, (128, 256)).convert("RGB"))
-    assert (patch == probability_colors(np.array([row["probability"]]))[0]).all()
+def test_the_heatmaps_resolution_is_the_lakes_where_a_manifest_overrode_the_files(
+    full_lake: TestLake, tmp_path: Path
+) -> None:
+    row = full_lake.read("slides").row(by_predicate=pl.col("slide_id") == "tumor_1", named=True)
+    for mpp in ((0.5, 0.25), (None, None)):
+        store.put(full_lake.root, "slides", [{**row, "mpp_x": mpp[0], "mpp_y": mpp[1]}], "t")
+        full_lake.ok("heatmap", "tumor_1", "--out", str(tmp_path / "h.tif"))
+        with openslide.OpenSlide(tmp_path / "h.tif") as heatmap:
+            found = [heatmap.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
+        assert tuple(None if each is None else round(float(each), 6) for each in found) == mpp
 
 
 def test_hotspots_are_camelyons_rows_highest_first_also_of_slides_without_any(
