@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openslide
 import polars as pl
-import pyarrow as pa
 import pytest
 import shapely
 from shapely.geometry import shape
 from support import TestLake, asap, write_slide
 
-from lake import session, store
+from lake import store
 from lake.heatmap import probability_colors
-from lake.tables import DETECTIONS
+from lake.lesions import Peaks, detect
 
 
 def features(path: Path) -> list[dict[str, Any]]:
@@ -39,20 +37,11 @@ def refused(answer: Any, *words: str) -> None:
         assert word in answer.err
 
 
-def search(lake: TestLake, radius_um: float, bound: float) -> None:
-    """Fill `detections` and its ledger as the stage does, as if every patch above a bound were a peak."""
-    found = lake.read("predictions")
-    settings = {"radius_um": radius_um, "smoothing_um": 0.0}
-    peaks = found.filter(pl.col("probability") >= bound).with_columns(pl.col("x") + 32.75, pl.col("y") + 32.0)
-    rows = pa.Table.from_pylist([{**row, **settings} for row in peaks.to_dicts()], DETECTIONS.schema)
-    entries = []
-    for key in found.select("slide_id", "patch_set", "model_id", "fingerprint").unique().to_dicts():
-        slide_id, fingerprint = key.pop("slide_id"), key.pop("fingerprint")
-        count = peaks.filter(slide_id=slide_id).height
-        blank = store.entry("detections", run_id="t", rows=count, identity={**key, **settings})
-        status = "ok" if count else "empty"
-        entries.append(replace(blank, slide_id=slide_id, part=0, fingerprint=fingerprint, status=status))
-    store.replace(lake.root, "detections", rows, [], entries)
+def search(lake: TestLake, radius_um: float, min_probability: float) -> None:
+    """Look for peaks, as `evaluate` does."""
+    [model] = lake.read("models").to_dicts()
+    peaks = Peaks(radius_um=radius_um, min_probability=min_probability)
+    detect(lake.root, model, patch_set=model["patch_set"], peaks=peaks, run_id=store.new_run_id())
 
 
 def test_annotations_go_to_geojson_and_come_back_the_same(lake: TestLake, tmp_path: Path) -> None:
@@ -74,14 +63,11 @@ def test_annotations_go_to_geojson_and_come_back_the_same(lake: TestLake, tmp_pa
     told = lake.ok("export", "annotations", "--out", str(tmp_path / "out"), "--json").json()
     assert told == [{"slide_id": "s", "file": str(tmp_path / "out" / "s.geojson"), "objects": 6}]
 
-    stored = lake.read("annotations").sort("annotation_id")
-    with session.connect(lake.root, udfs=["read_annotations"]) as con:
-        back = con.execute(
-            "select unnest(read_annotations($path, 'qupath_geojson'), recursive := true)",
-            {"path": str(tmp_path / "out" / "s.geojson")},
-        ).pl()
-    back = back.sort("annotation_id")
-    assert back.select("annotation_id", "group_name").equals(stored.select("annotation_id", "group_name"))
+    fresh = TestLake(tmp_path / "fresh")
+    fresh.ok("ingest", str(tmp_path / "s.tif"), "--annotations", str(tmp_path / "out" / "s.geojson"))
+    stored, back = (each.read("annotations").sort("annotation_id") for each in (lake, fresh))
+    same = ("slide_id", "annotation_id", "group_name", "label", "is_exclusion")
+    assert back.select(same).equals(stored.select(same))
     for before, after in zip(stored["geometry"], back["geometry"], strict=True):
         assert shapely.from_wkb(before).equals(shapely.from_wkb(after))
     written = {each["properties"]["name"]: each for each in features(tmp_path / "out" / "s.geojson")}
@@ -179,10 +165,20 @@ def test_hotspots_are_camelyons_rows_highest_first_also_of_slides_without_any(
     full_lake: TestLake, tmp_path: Path
 ) -> None:
     search(full_lake, 100, 0.1)
-    told = full_lake.ok("export", "hotspots", "--format", "csv", "--out", str(tmp_path / "froc"), "--json").json()
+    told = full_lake.ok(
+        "export",
+        "hotspots",
+        "--detection-radius-um",
+        "100",
+        "--format",
+        "csv",
+        "--out",
+        str(tmp_path / "froc"),
+        "--json",
+    ).json()
     assert {each["slide_id"]: each["objects"] for each in told}["normal_1"] == 0
     assert (tmp_path / "froc" / "normal_1.csv").read_bytes() == b""
-    stored = full_lake.read("detections")
+    stored = full_lake.read("detections").filter(radius_um=100)
     for each in told:
         with Path(each["file"]).open(newline="") as file:
             rows = [(float(p), int(x), int(y)) for p, x, y in csv.reader(file)]  # as the official script reads them
@@ -210,25 +206,22 @@ def test_hotspots_are_points_that_qupath_lists_in_their_order(full_lake: TestLak
 def test_hotspots_are_of_the_newest_search_or_of_the_one_asked_for(full_lake: TestLake, tmp_path: Path) -> None:
     search(full_lake, 100, 0.1)
     search(full_lake, 30, 0)
+    search(full_lake, 30, 0.1)
     words = ("export", "hotspots", "--slide", "tumor_1", "--out", str(tmp_path), "--json")
-    [newest], [asked] = full_lake.ok(*words).json(), full_lake.ok(*words, "--radius-um", "100").json()
-    assert newest["objects"] == full_lake.read("predictions").filter(slide_id="tumor_1").height
+    [newest], [asked] = full_lake.ok(*words).json(), full_lake.ok(*words, "--detection-radius-um", "100").json()
+    found = full_lake.read("predictions").filter(pl.col("probability") >= 0.1, slide_id="tumor_1")
+    assert newest["objects"] == found.height  # each patch is a peak within 30 microns, and none is there twice
     assert 0 < asked["objects"] < newest["objects"]
-    refused(full_lake(*words, "--radius-um", "7"), "detections", "evaluate")
+    refused(full_lake(*words, "--detection-radius-um", "7"), "detections", "evaluate")
 
 
 def test_slide_scores_are_one_csv(full_lake: TestLake, tmp_path: Path) -> None:
-    refused(full_lake("export", "scores", "--out", str(tmp_path / "s.csv")), "'max'", "evaluate")
-    [model] = full_lake.read("models").to_dicts()
-    where = {"patch_set": model["patch_set"], "model_id": model["model_id"], "name": "max"}
-    slides = full_lake.read("slides").filter(pl.col("slide_id").is_in(["tumor_1", "normal_1"]))
-    rows = [
-        {"slide_id": row["slide_id"], **where, "score": 0.25, "fingerprint": row["fingerprint"]}
-        for row in slides.to_dicts()
-    ]
-    store.put(full_lake.root, "slide_scores", rows, "t")
+    refused(full_lake("export", "scores", "--name", "luck", "--out", str(tmp_path / "s.csv")), "'luck'", "evaluate")
     full_lake.ok("export", "scores", "--out", str(tmp_path / "s.csv"))
-    assert (tmp_path / "s.csv").read_text() == "normal_1,0.25\ntumor_1,0.25\n"
+    highest = full_lake.read("predictions").group_by("slide_id").agg(pl.col("probability").max()).sort("slide_id")
+    written = pl.read_csv(tmp_path / "s.csv", has_header=False, new_columns=highest.columns)
+    assert written.get_column("slide_id").to_list() == highest.get_column("slide_id").to_list()
+    assert written["probability"].to_list() == pytest.approx(highest["probability"].to_list(), abs=1e-9)
     refused(full_lake("export", "scores", "--out", str(tmp_path / "folder")), ".csv")
 
 
@@ -237,7 +230,7 @@ def test_what_cannot_be_exported_is_refused(full_lake: TestLake, tmp_path: Path)
     refused(full_lake("export", "annotations", "--slide", "nobody", "--out", out), "nobody", "annotations")
     refused(full_lake("export", "predictions", "--slide", "nobody", "--out", out), "nobody", "predict")
     refused(full_lake("export", "predictions", "--model", "none", "--out", out), "none")
-    refused(full_lake("export", "hotspots", "--out", out), "detections", "evaluate")
+    refused(full_lake("export", "hotspots", "--slide", "nobody", "--out", out), "nobody", "detections", "evaluate")
     refused(full_lake("export", "predictions", "--out", out), "6 slides", "folder")
     refused(full_lake("export", "predictions", "--out", str(tmp_path / "x.csv")), ".geojson")
     (tmp_path / "file").touch()
