@@ -99,7 +99,7 @@ def test_every_prediction_is_a_tile_of_its_patch_with_its_probability_and_class(
     store.put(full_lake.root, "models", [{**model, "threshold": threshold}], "t")
     told = full_lake.ok("export", "predictions", "--slide", "tumor_*", "--out", str(tmp_path), "--json").json()
     assert [each["slide_id"] for each in told] == [f"tumor_{number}" for number in (1, 2, 3, 4)]
-    rows = full_lake.read("predictions").filter(slide_id="tumor_4")
+    rows = full_lake.read("predictions").filter(slide_id="tumor_4", radius_um=100)
     tiles = features(tmp_path / "tumor_4.geojson")
     assert len(tiles) == rows.height == told[3]["objects"]
     expected = {(row["x"], row["y"]): row["probability"] for row in rows.to_dicts()}
@@ -194,7 +194,7 @@ def test_hotspots_are_points_that_qupath_lists_in_their_order(full_lake: TestLak
     points = features(tmp_path / "x.geojson")
     stored = (
         full_lake.read("detections")
-        .filter(slide_id="tumor_4")
+        .filter(slide_id="tumor_4", radius_um=100)
         .sort(["probability", "y", "x"], descending=[True, False, False])
     )
     assert [each["geometry"]["coordinates"] for each in points] == [list(row) for row in stored.select("x", "y").rows()]
