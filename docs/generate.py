@@ -145,7 +145,7 @@ def _signature(name: str, parameters: Sequence[tuple[str, str]]) -> str:
 def commands() -> str:
     """Every command: usage, what it does, its arguments and options."""
     lines = [
-        NOTE.format(source="lake/cli.py and lake/cli_lake.py"),
+        NOTE.format(source="lake/cli.py and its lake/cli_*.py"),
         "# Commands",
         "Exit status: 0 when all went well, 1 when something failed (one line on stderr says what, in which file, and "
         "what to do), 2 for a command line that cannot be understood. `--trace` prints each SQL statement, and errors "

@@ -105,7 +105,7 @@ def export_hotspots(
     ] = Format.geojson,
     slide: Slides = None,
     model: Model = None,
-    radius_um: Annotated[
+    detection_radius_um: Annotated[
         float | None, typer.Option(help="Least distance between two peaks, microns; by default the newest search's.")
     ] = None,
     smoothing_um: Annotated[
@@ -124,7 +124,7 @@ def export_hotspots(
         slides=slide or (),
         ending=f".{format.value}",
         model=model,
-        radius_um=radius_um,
+        radius_um=detection_radius_um,
         smoothing_um=smoothing_um,
     )
     _tell(written, as_json)

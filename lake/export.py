@@ -133,10 +133,11 @@ def write_tiles(
     """
     threshold = THRESHOLD if model["threshold"] is None else float(model["threshold"])
     about = _about(con, PREDICTION_TABLES, model) | {"slide_id": slide_id, "threshold": threshold}
-    return write_geojson(path, _tiles(scored(tiles, PROBABILITY), slide_id, model["model_id"], threshold), about)
+    return write_geojson(path, tile_objects(scored(tiles, PROBABILITY), slide_id, model["model_id"], threshold), about)
 
 
-def _tiles(tiles: pl.DataFrame, slide_id: str, model_id: str, threshold: float) -> Iterator[PathObject]:
+def tile_objects(tiles: pl.DataFrame, slide_id: str, model_id: str, threshold: float) -> Iterator[PathObject]:
+    """Scored tiles as QuPath tiles: tumor from the threshold on, else normal."""
     for x, y, span_x, span_y, probability in tiles.iter_rows():
         yield PathObject(
             key=("tile", slide_id, model_id, x, y, span_x, span_y),

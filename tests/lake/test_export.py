@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,12 @@ import openslide
 import polars as pl
 import pytest
 import shapely
-import tifffile
 from shapely.geometry import shape
 from support import TestLake, asap, write_slide
 
-from lake import session, store
+from lake import store
 from lake.heatmap import probability_colors
-from lake.pipeline import run_stage
-from lake.sql_files import stage
-
-PEAKS = """\
--- detections: the patches of a heatmap above a bound, as if all were peaks.
---
--- table     detections
--- key       slide_id, patch_set, model_id, radius_um, smoothing_um, x, y
--- over      predictions
--- identity  patch_set, model_id, radius_um, smoothing_um
-
-select
-    slide_id, patch_set, model_id, $radius_um as radius_um, $smoothing_um as smoothing_um,
-    x + 32.75 as x, y + 32 as y, probability, fingerprint
-from predictions
-where probability >= $bound
-"""
+from lake.lesions import Peaks, detect
 
 
 def features(path: Path) -> list[dict[str, Any]]:
@@ -55,12 +37,11 @@ def refused(answer: Any, *words: str) -> None:
         assert word in answer.err
 
 
-def search(lake: TestLake, radius_um: float, bound: float, slides: Sequence[str] = ()) -> None:
-    """Fill `detections` as a search for peaks does."""
-    file = lake.root.parent / "detections.sql"
-    file.write_text(PEAKS)
-    parameters = {"radius_um": radius_um, "smoothing_um": 0.0, "bound": bound}
-    run_stage(lake.root, stage(file), parameters, run_id=store.new_run_id(), slides=slides)
+def search(lake: TestLake, radius_um: float, min_probability: float) -> None:
+    """Look for peaks, as `evaluate` does."""
+    [model] = lake.read("models").to_dicts()
+    peaks = Peaks(radius_um=radius_um, min_probability=min_probability)
+    detect(lake.root, model, patch_set=model["patch_set"], peaks=peaks, run_id=store.new_run_id())
 
 
 def test_annotations_go_to_geojson_and_come_back_the_same(lake: TestLake, tmp_path: Path) -> None:
@@ -82,14 +63,11 @@ def test_annotations_go_to_geojson_and_come_back_the_same(lake: TestLake, tmp_pa
     told = lake.ok("export", "annotations", "--out", str(tmp_path / "out"), "--json").json()
     assert told == [{"slide_id": "s", "file": str(tmp_path / "out" / "s.geojson"), "objects": 6}]
 
-    stored = lake.read("annotations").sort("annotation_id")
-    with session.connect(lake.root, udfs=["read_annotations"]) as con:
-        back = con.execute(
-            "select unnest(read_annotations($path, 'qupath_geojson'), recursive := true)",
-            {"path": str(tmp_path / "out" / "s.geojson")},
-        ).pl()
-    back = back.sort("annotation_id")
-    assert back.select("annotation_id", "group_name").equals(stored.select("annotation_id", "group_name"))
+    fresh = TestLake(tmp_path / "fresh")
+    fresh.ok("ingest", str(tmp_path / "s.tif"), "--annotations", str(tmp_path / "out" / "s.geojson"))
+    stored, back = (each.read("annotations").sort("annotation_id") for each in (lake, fresh))
+    same = ("slide_id", "annotation_id", "group_name", "label", "is_exclusion")
+    assert back.select(same).equals(stored.select(same))
     for before, after in zip(stored["geometry"], back["geometry"], strict=True):
         assert shapely.from_wkb(before).equals(shapely.from_wkb(after))
     written = {each["properties"]["name"]: each for each in features(tmp_path / "out" / "s.geojson")}
@@ -121,7 +99,7 @@ def test_every_prediction_is_a_tile_of_its_patch_with_its_probability_and_class(
     store.put(full_lake.root, "models", [{**model, "threshold": threshold}], "t")
     told = full_lake.ok("export", "predictions", "--slide", "tumor_*", "--out", str(tmp_path), "--json").json()
     assert [each["slide_id"] for each in told] == [f"tumor_{number}" for number in (1, 2, 3, 4)]
-    rows = full_lake.read("predictions").filter(slide_id="tumor_4")
+    rows = full_lake.read("predictions").filter(slide_id="tumor_4", radius_um=100)
     tiles = features(tmp_path / "tumor_4.geojson")
     assert len(tiles) == rows.height == told[3]["objects"]
     expected = {(row["x"], row["y"]): row["probability"] for row in rows.to_dicts()}
@@ -171,36 +149,36 @@ def test_openslide_opens_the_heatmap_at_the_slides_own_size_and_resolution(
     assert (pixels == expected).all()
 
 
-def test_a_slide_with_unequal_resolutions_keeps_both(full_lake: TestLake, slides: Path, tmp_path: Path) -> None:
-    tifffile.imwrite(
-        tmp_path / "w.tif",
-        tifffile.imread(slides / "tumor_1.tif", key=0),
-        tile=(256, 256),
-        photometric="rgb",
-        metadata=None,
-        resolution=(1e4 / 0.5, 1e4 / 0.25),
-        resolutionunit="CENTIMETER",
-    )
-    full_lake.ok("ingest", str(tmp_path / "w.tif"))
-    full_lake.ok("run", *full_lake.tiling, "--slide", "w")
-    full_lake.ok("predict", "--slide", "w")
-    full_lake.ok("heatmap", "w", "--out", str(tmp_path / "h.tif"))
-    [row, *_] = full_lake.read("predictions").filter(slide_id="w").sort("y", "x").to_dicts()
-    with openslide.OpenSlide(tmp_path / "h.tif") as heatmap:
-        assert float(heatmap.properties["openslide.mpp-x"]) == pytest.approx(0.5, rel=1e-6)
-        assert float(heatmap.properties["openslide.mpp-y"]) == pytest.approx(0.25, rel=1e-6)
-        patch = np.asarray(heatmap.read_region((row["x"], row["y"]), 0, (128, 256)).convert("RGB"))
-    assert (patch == probability_colors(np.array([row["probability"]]))[0]).all()
+def test_the_heatmaps_resolution_is_the_lakes_where_a_manifest_overrode_the_files(
+    full_lake: TestLake, tmp_path: Path
+) -> None:
+    row = full_lake.read("slides").row(by_predicate=pl.col("slide_id") == "tumor_1", named=True)
+    for mpp in ((0.5, 0.25), (None, None)):
+        store.put(full_lake.root, "slides", [{**row, "mpp_x": mpp[0], "mpp_y": mpp[1]}], "t")
+        full_lake.ok("heatmap", "tumor_1", "--out", str(tmp_path / "h.tif"))
+        with openslide.OpenSlide(tmp_path / "h.tif") as heatmap:
+            found = [heatmap.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
+        assert tuple(None if each is None else round(float(each), 6) for each in found) == mpp
 
 
 def test_hotspots_are_camelyons_rows_highest_first_also_of_slides_without_any(
     full_lake: TestLake, tmp_path: Path
 ) -> None:
     search(full_lake, 100, 0.1)
-    told = full_lake.ok("export", "hotspots", "--format", "csv", "--out", str(tmp_path / "froc"), "--json").json()
+    told = full_lake.ok(
+        "export",
+        "hotspots",
+        "--detection-radius-um",
+        "100",
+        "--format",
+        "csv",
+        "--out",
+        str(tmp_path / "froc"),
+        "--json",
+    ).json()
     assert {each["slide_id"]: each["objects"] for each in told}["normal_1"] == 0
     assert (tmp_path / "froc" / "normal_1.csv").read_bytes() == b""
-    stored = full_lake.read("detections")
+    stored = full_lake.read("detections").filter(radius_um=100)
     for each in told:
         with Path(each["file"]).open(newline="") as file:
             rows = [(float(p), int(x), int(y)) for p, x, y in csv.reader(file)]  # as the official script reads them
@@ -216,7 +194,7 @@ def test_hotspots_are_points_that_qupath_lists_in_their_order(full_lake: TestLak
     points = features(tmp_path / "x.geojson")
     stored = (
         full_lake.read("detections")
-        .filter(slide_id="tumor_4")
+        .filter(slide_id="tumor_4", radius_um=100)
         .sort(["probability", "y", "x"], descending=[True, False, False])
     )
     assert [each["geometry"]["coordinates"] for each in points] == [list(row) for row in stored.select("x", "y").rows()]
@@ -228,25 +206,22 @@ def test_hotspots_are_points_that_qupath_lists_in_their_order(full_lake: TestLak
 def test_hotspots_are_of_the_newest_search_or_of_the_one_asked_for(full_lake: TestLake, tmp_path: Path) -> None:
     search(full_lake, 100, 0.1)
     search(full_lake, 30, 0)
+    search(full_lake, 30, 0.1)
     words = ("export", "hotspots", "--slide", "tumor_1", "--out", str(tmp_path), "--json")
-    [newest], [asked] = full_lake.ok(*words).json(), full_lake.ok(*words, "--radius-um", "100").json()
-    assert newest["objects"] == full_lake.read("predictions").filter(slide_id="tumor_1").height
+    [newest], [asked] = full_lake.ok(*words).json(), full_lake.ok(*words, "--detection-radius-um", "100").json()
+    found = full_lake.read("predictions").filter(pl.col("probability") >= 0.1, slide_id="tumor_1")
+    assert newest["objects"] == found.height  # each patch is a peak within 30 microns, and none is there twice
     assert 0 < asked["objects"] < newest["objects"]
-    refused(full_lake(*words, "--radius-um", "7"), "detections", "evaluate")
+    refused(full_lake(*words, "--detection-radius-um", "7"), "detections", "evaluate")
 
 
 def test_slide_scores_are_one_csv(full_lake: TestLake, tmp_path: Path) -> None:
-    refused(full_lake("export", "scores", "--out", str(tmp_path / "s.csv")), "'max'", "evaluate")
-    [model] = full_lake.read("models").to_dicts()
-    where = {"patch_set": model["patch_set"], "model_id": model["model_id"], "name": "max"}
-    slides = full_lake.read("slides").filter(pl.col("slide_id").is_in(["tumor_1", "normal_1"]))
-    rows = [
-        {"slide_id": row["slide_id"], **where, "score": 0.25, "fingerprint": row["fingerprint"]}
-        for row in slides.to_dicts()
-    ]
-    store.put(full_lake.root, "slide_scores", rows, "t")
+    refused(full_lake("export", "scores", "--name", "luck", "--out", str(tmp_path / "s.csv")), "'luck'", "evaluate")
     full_lake.ok("export", "scores", "--out", str(tmp_path / "s.csv"))
-    assert (tmp_path / "s.csv").read_text() == "normal_1,0.25\ntumor_1,0.25\n"
+    highest = full_lake.read("predictions").group_by("slide_id").agg(pl.col("probability").max()).sort("slide_id")
+    written = pl.read_csv(tmp_path / "s.csv", has_header=False, new_columns=highest.columns)
+    assert written.get_column("slide_id").to_list() == highest.get_column("slide_id").to_list()
+    assert written["probability"].to_list() == pytest.approx(highest["probability"].to_list(), abs=1e-9)
     refused(full_lake("export", "scores", "--out", str(tmp_path / "folder")), ".csv")
 
 
@@ -255,7 +230,7 @@ def test_what_cannot_be_exported_is_refused(full_lake: TestLake, tmp_path: Path)
     refused(full_lake("export", "annotations", "--slide", "nobody", "--out", out), "nobody", "annotations")
     refused(full_lake("export", "predictions", "--slide", "nobody", "--out", out), "nobody", "predict")
     refused(full_lake("export", "predictions", "--model", "none", "--out", out), "none")
-    refused(full_lake("export", "hotspots", "--out", out), "detections", "evaluate")
+    refused(full_lake("export", "hotspots", "--slide", "nobody", "--out", out), "nobody", "detections", "evaluate")
     refused(full_lake("export", "predictions", "--out", out), "6 slides", "folder")
     refused(full_lake("export", "predictions", "--out", str(tmp_path / "x.csv")), ".geojson")
     (tmp_path / "file").touch()
