@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 import streamlit as st
@@ -19,17 +21,17 @@ CHART_PX = 360
 _INTERVAL = pl.format("{} to {}", *(pl.col(end).round(3).cast(pl.String) for end in ("low", "high")))
 
 
-def show_model(performance: Performance) -> bool:
-    """Name the champion; returns whether there is one."""
+def show_model(performance: Performance) -> dict[str, Any] | None:
+    """Name the champion; returns its row, or None while there is none."""
     model = performance.model
     if model is None:
         st.info("No model yet: `histolake train` fits one, `histolake predict` and `histolake evaluate` measure it.")
-        return False
+        return None
     facts = (
         f"model {model['model_id']} · {model['encoder_id']} · {model['patch_set']} · labels by {model['label_rule']}"
     )
     st.caption(escaped(facts))
-    return True
+    return model
 
 
 def show_tables(metrics: pl.DataFrame, threshold: float) -> None:

@@ -9,6 +9,6 @@ from viewer.metrics import show_charts, show_model, show_tables
 
 st.title("Metrics")
 performance = reading.performance(reading.open_lake())
-if show_model(performance):
-    show_tables(performance.metrics, performance.model["threshold"])
+if model := show_model(performance):
+    show_tables(performance.metrics, model["threshold"])
     show_charts(performance)
