@@ -1,0 +1,43 @@
+"""What benchmarks share: where their figures go, and the machine that they are from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+def machine() -> str:
+    """Cores, processor and Python in one line."""
+    names = ("duckdb", "onnxruntime", "scikit-learn")
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {packages}"
+
+
+def grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *rows])
+
+
+def write(name: str, script: str, results: Mapping[str, Any], page: str, parts: Mapping[str, str]) -> None:
+    """Keep results in bench/NAME.json, and put each part between its marks, `<!-- PART: bench/SCRIPT -->`, in docs/PAGE.
+
+    Raises ValueError when the page has no such marks.
+    """
+    (ROOT / "bench" / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    path = ROOT / "docs" / page
+    text = path.read_text(encoding="utf-8")
+    for part, words in parts.items():
+        marked = re.compile(rf"(<!-- {part}: bench/{script} -->\n).*?(<!-- /{part} -->)", re.DOTALL)
+        if not marked.search(text):
+            raise ValueError(f"{path}: no marks for {part}")
+        text = marked.sub(lambda found, words=words: f"{found[1]}{words}\n{found[2]}", text)  # type: ignore[misc]
+    path.write_text(text, encoding="utf-8")
