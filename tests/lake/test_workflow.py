@@ -299,4 +299,4 @@ def test_a_copied_lake_stands_on_its_own(full_lake: TestLake, slides: Path, tmp_
     assert copy.ok("train", "--encoder", "tiny", "--json").json()["is_new"] is True
     copy.ok("predict")
     assert set((full_lake.root / "mlflow").rglob("*")) == before
-    assert all((copy.root / row["artifact"] / "artifacts/head.skops").is_file() for row in copy.read("models").to_dicts())
+    assert all((copy.root / folder / "artifacts/head.skops").is_file() for folder in copy.read("models")["artifact"])
