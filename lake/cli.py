@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import cli_annotations, cli_evaluate, cli_export, cli_lake, cli_review, cli_trace, session
+from lake import cli_annotations, cli_evaluate, cli_export, cli_lake, cli_models, cli_review, cli_trace, session
 from lake.cli_options import AsJson, Lake, Model, Region, RetryFailed, Slides, Trace, example
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
+from lake.decision import CALIBRATIONS
 from lake.heads import HEADS
 from udfs.errors import HistolakeError
 
@@ -132,6 +133,15 @@ def train(
     patch_set: Annotated[str | None, typer.Option(help="Tiling; needed where the lake has several.")] = None,
     label_rule: Annotated[str | None, typer.Option(help="As for run.")] = None,
     head: Annotated[str, typer.Option(help=f"Kind of classifier: {', '.join(HEADS)}.")] = "logistic",
+    calibration: Annotated[
+        str, typer.Option(help=f"Of probabilities, on validation slides: none, {', '.join(CALIBRATIONS)}.")
+    ] = "none",
+    protocol: Annotated[
+        str, typer.Option(help="by_slide, or patch_random: draw patches of all slides, to see how leakage flatters.")
+    ] = "by_slide",
+    with_reviews: Annotated[
+        bool, typer.Option("--with-reviews", help="Reviewers' verdicts replace labels; patches in doubt are left out.")
+    ] = False,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
@@ -142,15 +152,27 @@ def train(
 
     root, run_id = session.lake_path(lake), _run_id()
     choice = workflow.choose_trained(root, encoder=encoder, patch_set=patch_set, label_rule=label_rule, run_id=run_id)
+    recipe = training.Recipe(
+        choice.patch_set,
+        choice.encoder.encoder_id,
+        choice.label_rule,
+        head=head,
+        calibration=calibration,
+        protocol=protocol,
+        with_reviews=with_reviews,
+    )
     with stderr.status(f"training on {choice.patch_set}"):
-        recipe = training.Recipe(choice.patch_set, choice.encoder.encoder_id, choice.label_rule, head)
         trained = training.train(root, recipe, run_id=run_id)
     if as_json:
         print_json(vars(trained))
         return
-    say(f"model {trained.model_id} ({trained.uri}) is the champion")
+    if trained.is_champion:
+        say(f"model {trained.model_id} ({trained.uri}) is the champion")
+    else:
+        say(f"model {trained.model_id} ({trained.uri}) is no champion: it was trained on patches of test slides too")
     if trained.is_new:
         print_table(("metric", "value"), sorted(trained.metrics.items()))
+        say(f"a patch counts as tumor from a probability of {trained.threshold:.4g} on")
     else:
         say("nothing to do: it is the model that these tables give")
 
@@ -199,6 +221,7 @@ def demo(
 
 
 cli_export.add_to(app)
+cli_models.add_to(app)
 cli_lake.add_to(app)
 cli_trace.add_to(app)
 cli_review.add_to(app)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lake import session
-from lake.cli_options import AsJson, Lake, Trace
+from lake.cli_options import AsJson, Lake, Model, Trace
 from lake.cli_output import print_json, print_table, say
 from lake.lesions import Peaks
 
@@ -29,9 +29,7 @@ COUNTS = {
 
 
 def evaluate(
-    model: Annotated[
-        str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")
-    ] = None,
+    model: Model = None,
     detection_radius_um: Annotated[
         float, typer.Option(help="Least distance between two detections, microns.")
     ] = Peaks.radius_um,

@@ -39,4 +39,10 @@ Region = Annotated[
         metavar="X,Y,W,H|NAME", help="A segment of interest, level-0 px, or an annotation of the one --slide."
     ),
 ]
-Model = Annotated[str | None, typer.Option(metavar="URI", help="model_id or MLflow URI; by default the champion.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="model_id, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model; by default the champion.",
+    ),
+]

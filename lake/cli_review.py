@@ -8,13 +8,9 @@ from typing import Annotated
 import typer
 
 from lake import session
-from lake.cli_options import AsJson, Lake, Trace
+from lake.cli_options import AsJson, Lake, Model, Trace
 from lake.cli_output import print_json, print_table, say
 from udfs.errors import HistolakeError
-
-Model = Annotated[
-    str | None, typer.Option("--model", metavar="URI", help="model_id or MLflow URI; by default the champion.")
-]
 
 
 def add_to(app: typer.Typer) -> None:

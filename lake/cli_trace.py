@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lake import session
-from lake.cli_options import AsJson, Lake, Trace
+from lake.cli_options import AsJson, Lake, Model, Trace
 from lake.cli_output import print_json, print_table, say, stderr, stdout
 
 if TYPE_CHECKING:
     from lake.compare import Comparison
 
-Model = Annotated[
-    str | None, typer.Option("--model", metavar="URI", help="model_id or MLflow URI; by default the champion.")
-]
 PatchSet = Annotated[
     str | None, typer.Option("--patch-set", help="Tiling; by default the finest of whole slides that was scored.")
 ]

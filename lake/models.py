@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lake import store
+from lake import skops_file, store
 from udfs.errors import ModelError
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 REGISTERED_NAME = "histolake"
 EXPERIMENT = "histolake"
 CHAMPION = "champion"
+HEAD_FILE = "head.skops"  # in the folder artifacts/ of MLflow's model
+NO_RUN = "unknown"
+OLDER_FILE = "model.skops"  # where histolake 0.1 put it
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ def tracking(root: Path) -> MlflowClient:
     """MLflow with the lake's own store: SQLite and a folder of artifacts in the lake's folder mlflow/."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow  # takes seconds: only for training and promoting
 
     for name in ("alembic", "mlflow"):
@@ -81,24 +85,65 @@ def champion(root: Path) -> str | None:
     return store.setting(root, CHAMPION)
 
 
-def find(root: Path, wanted: str | None) -> dict[str, Any]:
-    """The model of that model_id, MLflow URI or MLflow run id; without a name, the champion.
+def find(root: Path, wanted: str | None = None) -> dict[str, Any]:
+    """The lake's row of a model; without a name, of the champion.
 
-    Raises ModelError when there is none, naming those that there are.
+    wanted: a model_id, an MLflow run id, 'champion', runs:/RUN_ID/model, models:/NAME/VERSION, models:/NAME@ALIAS or
+    models:/LOGGED_MODEL_ID. Raises ModelError when there is none, naming those that there are, and when MLflow
+    knows a model that histolake did not train.
     """
     known = rows(root)
-    name = wanted or champion(root)
+    if not known:
+        raise ModelError(f"{root}: no model in the lake yet; train one with `histolake train`")
+    listing = ", ".join(row["model_id"] for row in known)
+    name = champion(root) if wanted in (None, CHAMPION) else wanted
+    if name is None:
+        raise ModelError(f"{root}: no champion yet; name a model, or `histolake models promote` one of {listing}")
     for row in known:
         if name in (row["model_id"], row["uri"], row["mlflow_run_id"]):
             return row
-    listing = ", ".join(row["model_id"] for row in known)
-    if not listing:
-        raise ModelError(f"{root}: no model in the lake yet; train one with `histolake train`")
+    run_id = _run_of(root, name) if name.startswith(("runs:/", "models:/")) else None
+    for row in known:
+        if run_id == row["mlflow_run_id"]:
+            return row
+    if run_id:
+        raise ModelError(
+            f"{root}: {name} was not trained by histolake here: the table models has no row of MLflow run {run_id}, "
+            f"so its encoder, patch size and microns per pixel are not known; models are {listing}"
+        )
     raise ModelError(f"{root}: no model {name!r}; models are {listing}")
 
 
+def _run_of(root: Path, uri: str) -> str | None:
+    """The MLflow run that made the model of this MLflow URI; None when the lake's MLflow knows no such model."""
+    from mlflow.exceptions import MlflowException
+
+    scheme, _, rest = uri.partition(":/")
+    name, slash, version = rest.strip("/").partition("/")
+    if scheme == "runs":
+        return name
+    client = tracking(root)
+    registered, _, alias = name.partition("@")
+    try:
+        if alias:
+            return str(client.get_model_version_by_alias(registered, alias).run_id or NO_RUN)
+        if slash:
+            return str(client.get_model_version(name, version).run_id or NO_RUN)
+        return str(client.get_logged_model(name).source_run_id or NO_RUN)
+    except MlflowException:
+        return None
+
+
 def make_champion(root: Path, row: Mapping[str, Any], run_id: str) -> None:
-    """Have predictions, metrics and heatmaps be of the model of that row by default; MLflow's alias follows."""
+    """Have predictions, metrics and heatmaps be of the model of that row by default; MLflow's alias follows.
+
+    Raises ModelError when it saw patches of test slides: what it is measured by would flatter it.
+    """
+    if row["protocol"] == "patch_random":
+        raise ModelError(
+            f"model {row['model_id']} cannot be the champion: by protocol patch_random it was trained on patches of "
+            "every slide, of test slides too; train with --protocol by_slide"
+        )
     if champion(root) != row["model_id"]:
         store.put(root, "settings", [{"name": CHAMPION, "value": row["model_id"]}], run_id)
         number = str(row["uri"]).rpartition("/")[2]
@@ -106,19 +151,13 @@ def make_champion(root: Path, row: Mapping[str, Any], run_id: str) -> None:
 
 
 def load_model(root: Path, model_id: str) -> Classifier:
-    """The classifier of that model_id, read from its skops file: only scikit-learn's own types are built.
+    """The classifier of that model_id, read from its skops file: only scikit-learn's own classes are built.
 
-    Raises ModelError when it is not in the lake, not stored as skops, or holds other types.
+    Raises ModelError when it is not in the lake, not stored as skops, or holds anything else.
     """
     row = find(root, model_id)
-    file = root / row["artifact"] / "model.skops"
-    if not file.is_file():
-        raise ModelError(f"model {model_id}: {file} is gone, or the model is not stored as skops; train again")
-    import skops.io  # with scikit-learn, a second
-    from skops.io.exceptions import UntrustedTypesFoundException
-
-    try:
-        estimator = skops.io.load(file)
-    except UntrustedTypesFoundException as error:
-        raise ModelError(f"model {model_id}: {file} holds types that are not scikit-learn's own: {error}") from None
-    return Classifier(estimator, row["dims"])
+    folder = root / row["artifact"]
+    files = [file for file in (folder / "artifacts" / HEAD_FILE, folder / OLDER_FILE) if file.is_file()]
+    if not files:
+        raise ModelError(f"model {model_id}: {folder} holds no {HEAD_FILE}; restore it, or train again")
+    return Classifier(skops_file.read(files[0]), row["dims"])

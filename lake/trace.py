@@ -12,9 +12,8 @@ import duckdb
 from lake import models, session, store
 from lake.places import Place, patches_at
 from lake.sql_files import query
+from lake.train import recipe_of
 from udfs.errors import HistolakeError, LakeError
-
-SELECTION = ("patch_set", "encoder_id", "label_rule")  # of a model's row: what it was trained on
 
 
 def explain(
@@ -54,8 +53,7 @@ def training_set(root: Path, model: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {"versions": versions, "splits": None, "gone": None}
     try:
         with session.connect(root, udfs=(), at=store.moment(root, versions)) as con:
-            selection = {name: model[name] for name in SELECTION}
-            told["splits"] = con.execute(query("trace/training_counts"), selection).pl().to_dicts()
+            told["splits"] = con.execute(query("trace/training_counts"), recipe_of(model).selection).pl().to_dicts()
     except (LakeError, duckdb.IOException) as error:
         told["gone"] = str(error)
     return told

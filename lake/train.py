@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +12,73 @@ import duckdb
 import numpy as np
 
 from lake import models, session, store
+from lake.decision import CALIBRATIONS, best_threshold, calibrated
 from lake.heads import HEADS
 from lake.selection import Chosen, TrainingSet, choose
 from lake.sql_files import query
 from udfs.errors import ModelError
 
 TABLES_READ = ("slides", "annotations", "patches", "labels", "features", "runs")  # runs: which annotations hold
+BY_SLIDE = "by_slide"
+CHOICES = {"head": (*HEADS,), "calibration": ("none", *CALIBRATIONS), "protocol": (BY_SLIDE, "patch_random")}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, on what. All of it is part of the model's identity and a column of `models`."""
+    """What is trained, on what, and how. All of it is part of the model's identity.
+
+    with_reviews: whether reviewers' verdicts replace labels; `models.table_versions` then names `reviews`.
+    The others are columns of `models`. Raises ModelError when one is not a choice that there is.
+    """
 
     patch_set: str
     encoder_id: str
     label_rule: str
     head: str = "logistic"
+    calibration: str = "none"
+    protocol: str = BY_SLIDE
+    with_reviews: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ModelError(f"--{name} {getattr(self, name)}: must be one of {', '.join(choices)}")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of a model's row that say how it was trained."""
+        return {name: value for name, value in asdict(self).items() if name != "with_reviews"}
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The $params of sql/training_set.sql."""
+        names = ("patch_set", "encoder_id", "label_rule", "protocol", "with_reviews")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables whose versions decide the training set."""
+        return (*TABLES_READ, "reviews") if self.with_reviews else TABLES_READ
 
 
 def recipe_of(model: Mapping[str, Any]) -> Recipe:
-    """How a model was trained, by its row of `models`."""
-    return Recipe(**{field.name: model[field.name] for field in fields(Recipe)})
+    """How a model was trained, by its row of `models`; what an older histolake left open is as it was then."""
+    told = {
+        name: model[name] for name in ("patch_set", "encoder_id", "label_rule", *CHOICES) if model[name] is not None
+    }
+    return Recipe(**told, with_reviews="reviews" in json.loads(model["table_versions"]))
 
 
 @dataclass(frozen=True)
 class Learned:
-    """A fitted classifier. estimator: scikit-learn's, classes 0 and 1. model_id: hash of the recipe and of it."""
+    """A fitted classifier. estimator: scikit-learn's, classes 0 and 1. model_id: hash of the recipe and of it.
+
+    threshold: probability from which on a patch counts as tumor.
+    """
 
     model_id: str
     estimator: Any
+    threshold: float
     chosen: Chosen
 
 
@@ -51,44 +89,58 @@ class Trained:
     model_id: str
     uri: str
     mlflow_run_id: str
+    threshold: float
     metrics: Mapping[str, float]
     is_new: bool
+    is_champion: bool
 
 
 def train(root: Path, recipe: Recipe, *, run_id: str) -> Trained:
-    """Fit the recipe's head, choose its parameters without looking at test, log and register it.
+    """Fit the recipe's head, choose all that is to be chosen without looking at test, log and register it.
 
-    The model becomes the champion. Raises ModelError when there is nothing to learn from, or no such head.
+    The model becomes the champion, unless its protocol let it see patches of test slides. Raises ModelError
+    when there is nothing to learn from, or to calibrate on.
     """
     with session.connect(root, read_only=False, udfs=()) as con:
-        versions = {name: number for name, number in session.versions(con).items() if name in TABLES_READ}
-        known = _trained_on(root, recipe, versions)
-        if known is None:
+        versions = {name: number for name, number in session.versions(con).items() if name in recipe.tables}
+        row = _trained_on(root, recipe, versions)
+        if row is None:
             data = training_set(con, recipe)
             tiling = con.execute(
                 "select patch_px, mpp from patch_sets where patch_set = $name", {"name": recipe.patch_set}
             ).pl()
-    if known is None:
+    metrics: Mapping[str, float] = {}
+    is_new = False
+    if row is None:
         learned = learn(data, recipe)
-        known = next((row for row in models.rows(root) if row["model_id"] == learned.model_id), None)
-    if known is not None:
-        models.make_champion(root, known, run_id)
-        return Trained(known["model_id"], known["uri"], known["mlflow_run_id"], {}, is_new=False)
+        row = next((each for each in models.rows(root) if each["model_id"] == learned.model_id), None)
+    if row is None:
+        from lake.training_log import log
 
-    from lake.training_log import log
-
-    logged = log(root, learned, data, asdict(recipe), versions)
-    row = {**asdict(recipe), **logged.columns, **tiling.row(0, named=True), "model_id": learned.model_id}
-    row |= {"dims": data.x.shape[1], "table_versions": json.dumps(versions), "code_version": store.CODE_VERSION}
-    row |= {"protocol": "by_slide", "calibration": "none", "threshold": 0.5}
-    store.put(root, "models", [row], run_id)
-    models.make_champion(root, row, run_id)
-    return Trained(learned.model_id, row["uri"], row["mlflow_run_id"], logged.metrics, is_new=True)
+        is_new, logged = True, log(root, learned, data, asdict(recipe), versions)
+        metrics = logged.metrics
+        row = {
+            **recipe.columns,
+            **logged.columns,
+            **tiling.row(0, named=True),
+            "model_id": learned.model_id,
+            "dims": data.x.shape[1],
+            "threshold": learned.threshold,
+            "training_slides": json.dumps(np.unique(data.slides[~data.is_validation]).tolist()),
+            "table_versions": json.dumps(versions),
+            "code_version": store.CODE_VERSION,
+        }
+        store.put(root, "models", [row], run_id)
+    is_champion = recipe.protocol == BY_SLIDE
+    if is_champion:
+        models.make_champion(root, row, run_id)
+    identity = (row["model_id"], row["uri"], row["mlflow_run_id"], row["threshold"])
+    return Trained(*identity, metrics, is_new=is_new, is_champion=is_champion)
 
 
 def _trained_on(root: Path, recipe: Recipe, versions: Mapping[str, int]) -> dict[str, Any] | None:
     """The model that was trained on just these tables; fitting is deterministic, so it would come out again."""
-    wanted = {**asdict(recipe), "code_version": store.CODE_VERSION}
+    wanted = {**recipe.columns, "code_version": store.CODE_VERSION}
     for row in models.rows(root):
         is_alike = all(row[name] == value for name, value in wanted.items())
         if is_alike and _without_ledger(json.loads(row["table_versions"])) == _without_ledger(versions):
@@ -106,8 +158,7 @@ def training_set(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> TrainingSet:
 
     Raises ModelError when no row of the training split is there, or only one class is.
     """
-    selection = {"patch_set": recipe.patch_set, "encoder_id": recipe.encoder_id, "label_rule": recipe.label_rule}
-    rows = con.execute(query("training_set"), selection).to_arrow_table()
+    rows = con.execute(query("training_set"), recipe.selection).to_arrow_table()
     column = rows["embedding"].combine_chunks()
     dims = len(column[0]) if len(column) else 0
     flat = column.flatten().to_numpy(zero_copy_only=False)
@@ -119,7 +170,7 @@ def training_set(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> TrainingSet:
         rows["slide_id"].to_numpy().astype(str),
         rows["split"].to_numpy() == "validation",
     )
-    described = ", ".join(f"{name} {value}" for name, value in selection.items())
+    described = f"patch_set {recipe.patch_set}, encoder_id {recipe.encoder_id}, label_rule {recipe.label_rule}"
     in_training = data.y[~data.is_validation]
     if not len(in_training):
         raise ModelError(
@@ -136,20 +187,28 @@ def training_set(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> TrainingSet:
 
 
 def learn(data: TrainingSet, recipe: Recipe) -> Learned:
-    """Choose the parameters of the recipe's head and fit it to the training split; writes nothing.
+    """Choose the parameters of the recipe's head, fit it to the training split, calibrate it, choose its threshold.
 
-    The same data and recipe give the same classifier, bit for bit: sums are made by one thread, in one order.
-    Raises ModelError when there is no such head.
+    Writes nothing. The same data and recipe give the same classifier, bit for bit: sums are made by one thread, in
+    one order. Raises ModelError when there is nothing to calibrate on.
     """
     from joblib import hash as hash_of
     from threadpoolctl import threadpool_limits
 
-    if recipe.head not in HEADS:
-        raise ModelError(f"--head {recipe.head}: no such head; there are {', '.join(HEADS)}")
     head = HEADS[recipe.head]
-    rows = ~data.is_validation
+    rows, held = ~data.is_validation, data.is_validation
+    if recipe.calibration in CALIBRATIONS and not data.has_both_classes(held):
+        raise ModelError(
+            f"--calibration {recipe.calibration}: no tumor or no normal patch is labelled on validation slides; "
+            "give slides of both kinds the split 'validation', or train with --calibration none"
+        )
     with threadpool_limits(1, user_api="blas"):
         chosen = choose(head, data)
         estimator = head.fit(data.x[rows], data.y[rows], **chosen.parameters)
-    model_id = str(hash_of([asdict(recipe), estimator], hash_name="sha1"))[:12]
-    return Learned(model_id, estimator, chosen)
+        probabilities = chosen.probabilities
+        if recipe.calibration in CALIBRATIONS:
+            estimator = calibrated(estimator, recipe.calibration, data.x[held], data.y[held])
+            probabilities = np.asarray(estimator.predict_proba(data.x[held])[:, 1], np.float64)
+    threshold = best_threshold(chosen.labels, probabilities)
+    model_id = str(hash_of([asdict(recipe), estimator, threshold], hash_name="sha1"))[:12]
+    return Learned(model_id, estimator, threshold, chosen)

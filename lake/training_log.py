@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -13,12 +16,15 @@ from urllib.request import url2pathname
 import numpy as np
 from numpy.typing import NDArray
 
-from lake import models
+from lake import models, skops_file
 from lake.selection import TrainingSet
 from lake.training_plots import figures
 
 if TYPE_CHECKING:
     from lake.train import Learned
+
+SERVED = Path(__file__).with_name("served_model.py")
+SERVED_WITH = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")  # what that script imports
 
 
 @dataclass(frozen=True)
@@ -38,31 +44,22 @@ def log(
     """
     models.tracking(root)
     import mlflow
-    import mlflow.sklearn
-    from mlflow.models import infer_signature
 
     chosen = learned.chosen
     scores = _scores(learned, data)
     metrics = measures(learned, data)
     with mlflow.start_run() as run:
-        mlflow.log_params({**parameters, **chosen.parameters, "chosen_by": chosen.how})
+        mlflow.log_params({**parameters, **chosen.parameters, "chosen_by": chosen.how, "threshold": learned.threshold})
         mlflow.log_params({"train_patches": int((~data.is_validation).sum()), "dims": data.x.shape[1]})
         mlflow.log_params({f"version_{name}": number for name, number in versions.items()})
         mlflow.log_metrics(metrics)
         for step, (_, auc) in enumerate(chosen.tried):
             mlflow.log_metric("selection_auc", auc, step=step)
         mlflow.log_dict({"tried": [{**tried, "auc": auc} for tried, auc in chosen.tried]}, "selection.json")
-        for name, figure in figures(scores).items():
+        for name, figure in figures(scores, learned.threshold).items():
             mlflow.log_figure(figure, name)
         _log_inputs(root, data, versions)
-        logged = mlflow.sklearn.log_model(
-            learned.estimator,
-            name="model",
-            signature=infer_signature(data.x[:5], learned.estimator.predict_proba(data.x[:5])),
-            serialization_format="skops",
-            pyfunc_predict_fn="predict_proba",
-            pip_requirements=["scikit-learn", "skops"],
-        )
+        logged = _log_model(learned, data)
     number = models.register(root, logged.model_uri, run.info.run_id, logged.model_id)
     location = Path(url2pathname(urlparse(mlflow.get_logged_model(logged.model_id).artifact_location).path))
     columns = {
@@ -77,7 +74,11 @@ def log(
 def measures(learned: Learned, data: TrainingSet) -> dict[str, float]:
     """The metrics of a training by MLflow's names: of each split those of `_measures`."""
     scores = _scores(learned, data)
-    return {f"{split}_{name}": value for split, each in scores.items() for name, value in _measures(*each).items()}
+    return {
+        f"{split}_{name}": value
+        for split, each in scores.items()
+        for name, value in _measures(*each, learned.threshold).items()
+    }
 
 
 def _scores(learned: Learned, data: TrainingSet) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
@@ -85,6 +86,30 @@ def _scores(learned: Learned, data: TrainingSet) -> dict[str, tuple[NDArray[np.i
     splits = {"train": ~data.is_validation, "validation": data.is_validation}
     probability = models.Classifier(learned.estimator, data.x.shape[1]).probability
     return {name: (data.y[rows], probability(data.x[rows])) for name, rows in splits.items() if rows.any()}
+
+
+def _log_model(learned: Learned, data: TrainingSet) -> Any:
+    """Log the whole head: embeddings in, probability and decision out, as lake/served_model.py serves it."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.float32), (-1, data.x.shape[1]))]),
+        Schema([ColSpec("double", "probability"), ColSpec("long", "decision")]),
+    )
+    with TemporaryDirectory() as folder:
+        head, decision = Path(folder) / models.HEAD_FILE, Path(folder) / "decision.json"
+        classes = skops_file.write(learned.estimator, head)
+        decision.write_text(json.dumps({"threshold": learned.threshold, "classes": classes}), encoding="utf-8")
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(SERVED),
+            artifacts={"head": str(head), "decision": str(decision)},
+            signature=signature,
+            input_example=data.x[:2],
+            pip_requirements=[f"{name}=={version(name)}" for name in SERVED_WITH],
+        )
 
 
 def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> None:
@@ -100,15 +125,21 @@ def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> N
         mlflow.log_input(from_pandas(rows, source=source, name=name), context="training")
 
 
-def _measures(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
-    from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, roc_auc_score
-
-    counts = dict(
-        zip(("tn", "fp", "fn", "tp"), confusion_matrix(labels, probabilities >= 0.5, labels=[0, 1]).flat, strict=True)
+def _measures(labels: NDArray[np.int64], probabilities: NDArray[np.float64], threshold: float) -> dict[str, float]:
+    from sklearn.metrics import (
+        accuracy_score,
+        balanced_accuracy_score,
+        brier_score_loss,
+        confusion_matrix,
+        roc_auc_score,
     )
+
+    called = (probabilities >= threshold).astype(np.int64)
+    counts = dict(zip(("tn", "fp", "fn", "tp"), confusion_matrix(labels, called, labels=[0, 1]).flat, strict=True))
     measures = {name: float(count) for name, count in counts.items()}
-    measures["accuracy"] = float(accuracy_score(labels, probabilities >= 0.5))
+    measures["accuracy"] = float(accuracy_score(labels, called))
     measures["brier"] = float(brier_score_loss(labels, probabilities))
     if len(np.unique(labels)) == 2:
+        measures["balanced_accuracy"] = float(balanced_accuracy_score(labels, called))
         measures["auc"] = float(roc_auc_score(labels, probabilities))
     return measures

@@ -12,16 +12,16 @@ Scores = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
 """Labels (n,) and probabilities (n,) of each split."""
 
 
-def figures(scores: Scores) -> dict[str, Figure]:
+def figures(scores: Scores, threshold: float) -> dict[str, Figure]:
     """The plots by file name; splits with one class appear where that makes sense."""
     return {
-        "confusion_matrix.png": _confusion(scores),
+        "confusion_matrix.png": _confusion(scores, threshold),
         "roc.png": _roc(scores),
         "calibration.png": _calibration(scores),
     }
 
 
-def _confusion(scores: Scores) -> Figure:
+def _confusion(scores: Scores, threshold: float) -> Figure:
     from sklearn.metrics import ConfusionMatrixDisplay
 
     figure = Figure(figsize=(4.5 * len(scores), 4), layout="constrained")
@@ -29,9 +29,14 @@ def _confusion(scores: Scores) -> Figure:
         np.atleast_1d(figure.subplots(1, len(scores))), scores.items(), strict=True
     ):
         ConfusionMatrixDisplay.from_predictions(
-            labels, probabilities >= 0.5, labels=[0, 1], display_labels=["normal", "tumor"], ax=axes, cmap="cividis"
+            labels,
+            probabilities >= threshold,
+            labels=[0, 1],
+            display_labels=["normal", "tumor"],
+            ax=axes,
+            cmap="cividis",
         )
-        axes.set_title(f"{split}, threshold 0.5")
+        axes.set_title(f"{split}, threshold {threshold:.2g}")
     return figure
 
 

@@ -99,6 +99,12 @@ def full_lake(finished: tuple[Path, Path]) -> TestLake:
 
 
 @pytest.fixture
+def own_lake(full_lake: TestLake, tmp_path: Path) -> TestLake:
+    """A copy of `full_lake` at a path that no other test has: MLflow keeps files open, so only there may it write."""
+    return TestLake(Path(shutil.copytree(full_lake.root, tmp_path / "own_lake")))
+
+
+@pytest.fixture
 def slides(full_lake: TestLake) -> Path:
     """The folder of the slides of `full_lake`."""
     return full_lake.root.parent / "slides"

@@ -233,7 +233,7 @@ def test_training_learns_evaluation_measures_and_everything_is_traced(full_lake:
     assert measured["test"]["patches"]["value"] == 128
     model = full_lake.read("models").to_dicts()[0]
     assert set(full_lake.read("predictions")["model_id"]) == {model["model_id"]}
-    assert (full_lake.root / model["artifact"] / "model.skops").is_file()
+    assert (full_lake.root / model["artifact"] / "artifacts/head.skops").is_file()
     for name, number in json.loads(model["table_versions"]).items():
         assert store.open_table(full_lake.root, name, number).version() == number
     full_lake.ok("check")
@@ -264,6 +264,7 @@ def test_mlflow_holds_parameters_metrics_plots_lineage_and_the_champion(full_lak
         "patches",
         "labels",
         "features",
+        "runs",
     }
     champion = client.get_model_version_by_alias("histolake", "champion")
     assert row["uri"] == f"models:/histolake/{champion.version}"
@@ -298,4 +299,4 @@ def test_a_copied_lake_stands_on_its_own(full_lake: TestLake, slides: Path, tmp_
     assert copy.ok("train", "--encoder", "tiny", "--json").json()["is_new"] is True
     copy.ok("predict")
     assert set((full_lake.root / "mlflow").rglob("*")) == before
-    assert all((copy.root / row["artifact"] / "model.skops").is_file() for row in copy.read("models").to_dicts())
+    assert all((copy.root / folder / "artifacts/head.skops").is_file() for folder in copy.read("models")["artifact"])

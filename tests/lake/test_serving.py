@@ -1,0 +1,223 @@
+"""The model as MLflow keeps it: served without histolake, found by MLflow's names, read without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from support import TestLake
+
+from lake import connect, models, skops_file, store
+from udfs.errors import ModelError
+
+WITHOUT_HISTOLAKE = """
+import importlib.abc, json, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("lake", "udfs", "viewer"):
+            raise ModuleNotFoundError(f"{name} is not here")
+
+sys.meta_path.insert(0, Blocked())
+try:
+    import lake
+except ModuleNotFoundError:
+    pass
+else:
+    sys.exit("histolake is here")
+import numpy
+import mlflow.pyfunc
+
+model = mlflow.pyfunc.load_model(sys.argv[1])
+rows = numpy.array(json.load(sys.stdin), numpy.float32)
+answer = model.predict(rows)
+print(json.dumps({"types": [str(type_) for type_ in answer.dtypes], **answer.to_dict("list")}))
+"""
+
+
+def scored(lake: TestLake, model_id: str, rows: int = 40) -> tuple[list[list[float]], np.ndarray[Any, Any]]:
+    """Embeddings, and what the SQL function predict says of them."""
+    with connect(lake.root, udfs=["predict"]) as con:
+        found = con.execute(
+            "select embedding, predict($model, embedding) from features order by slide_id desc, y, x limit $rows",
+            {"model": model_id, "rows": rows},
+        ).fetchall()
+    return [[float(number) for number in embedding] for embedding, _ in found], np.array([p for _, p in found])
+
+
+def test_the_logged_model_answers_like_sql_where_histolake_is_not_installed(
+    full_lake: TestLake, tmp_path: Path
+) -> None:
+    row = models.find(full_lake.root)
+    embeddings, probabilities = scored(full_lake, row["model_id"])
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "ignore", "-c", WITHOUT_HISTOLAKE, str(full_lake.root / row["artifact"])],
+        input=json.dumps(embeddings),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["types"] == ["float64", "int64"]
+    assert np.abs(np.array(answer["probability"]) - probabilities).max() < 1e-9
+    assert answer["decision"] == (probabilities >= row["threshold"]).astype(int).tolist()
+    assert set(answer["decision"]) == {0, 1}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_mlflow_models_serve_answers_a_request(full_lake: TestLake, tmp_path: Path) -> None:
+    row = models.find(full_lake.root)
+    embeddings, probabilities = scored(full_lake, row["model_id"], rows=3)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["models", "serve", "-m", row["uri"], "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{full_lake.root / 'mlflow/mlflow.db'}",
+        "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",  # where uvicorn is
+    }
+    log = tmp_path / "served.txt"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words],
+            env=environment,
+            stdout=out,
+            stderr=out,
+            cwd=tmp_path,
+            start_new_session=True,
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", server, log)
+        for key in ("inputs", "instances"):
+            answer = requests.post(f"http://127.0.0.1:{port}/invocations", json={key: embeddings}, timeout=60)
+            assert answer.status_code == 200, answer.text
+            told = answer.json()["predictions"]
+            assert [each["probability"] for each in told] == pytest.approx(probabilities, abs=1e-9)
+            assert [each["decision"] for each in told] == (probabilities >= row["threshold"]).astype(int).tolist()
+        refused = requests.post(f"http://127.0.0.1:{port}/invocations", json={"inputs": [[1.0, 2.0]]}, timeout=60)
+        assert refused.status_code == 400
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, most: float = 200) -> None:
+    """Return when the server answers."""
+    end = time.monotonic() + most
+    while time.monotonic() < end:
+        assert server.poll() is None, log.read_text()
+        try:
+            if requests.get(url, timeout=5).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.3)
+    pytest.fail(f"no answer in {most:g} s: {log.read_text()}")
+
+
+def test_a_model_is_found_by_every_name_that_mlflow_has_for_it(own_lake: TestLake) -> None:
+    root, row = own_lake.root, models.find(own_lake.root)
+    client = models.tracking(root)
+    client.set_registered_model_alias("histolake", "night", "1")
+    client.create_registered_model("ward")
+    client.create_model_version("ward", f"runs:/{row['mlflow_run_id']}/model", row["mlflow_run_id"])
+    logged = client.get_run(row["mlflow_run_id"]).outputs.model_outputs[0].model_id
+    names = [
+        *(row["model_id"], row["mlflow_run_id"], "champion", "models:/histolake/1", "models:/histolake@champion"),
+        *("models:/histolake@night", "models:/ward/1", f"runs:/{row['mlflow_run_id']}/model", f"models:/{logged}"),
+    ]
+    assert {models.find(root, name)["model_id"] for name in names} == {row["model_id"]}
+    for name in ("models:/histolake@nobody", "models:/histolake/7", "models:/nobody/1", "models:/m-0", "x"):
+        with pytest.raises(ModelError, match=row["model_id"]):
+            models.find(root, name)
+
+
+def test_a_model_that_histolake_did_not_train_is_refused_and_told_why(own_lake: TestLake) -> None:
+    import mlflow
+
+    models.tracking(own_lake.root)
+    with mlflow.start_run() as run:
+        mlflow.log_param("made", "elsewhere")
+    client = models.tracking(own_lake.root)
+    client.create_registered_model("foreign")
+    client.create_model_version("foreign", "file:///nowhere", run.info.run_id)
+    client.create_model_version("foreign", "file:///nowhere")
+    for name in ("models:/foreign/1", "models:/foreign/2", f"runs:/{run.info.run_id}/model"):
+        answer = own_lake("predict", "--model", name)
+        assert answer.status == 1
+        assert "was not trained by histolake" in answer.err
+        assert "encoder" in answer.err
+
+
+def test_models_are_scored_side_by_side_listed_and_promoted(own_lake: TestLake) -> None:
+    first = models.find(own_lake.root)
+    second = own_lake.ok("train", "--encoder", "tiny", "--calibration", "temperature", "--json").json()
+    for name in ("models:/histolake/1", "models:/histolake@champion"):
+        own_lake.ok("predict", "--model", name)
+    counts = dict(own_lake.read("predictions")["model_id"].value_counts().rows())
+    assert set(counts) == {first["model_id"], second["model_id"]}
+    assert len(set(counts.values())) == 1
+    own_lake.ok("models", "promote", "models:/histolake/1")
+    assert store.setting(own_lake.root, "champion") == first["model_id"]
+    champion = models.tracking(own_lake.root).get_model_version_by_alias("histolake", "champion")
+    assert str(champion.version) == "1"
+    listed = own_lake.ok("models", "list", "--json").json()
+    assert [(each["model_id"], each["is_champion"]) for each in listed] == [
+        (second["model_id"], False),
+        (first["model_id"], True),
+    ]
+    assert listed[1]["validation_auc"] > 0.9
+    assert listed[0]["threshold"] == second["threshold"]
+    assert "by_slide" in own_lake.ok("models", "list").out.replace("\n", "")
+
+
+def test_a_model_of_an_older_lake_still_scores(full_lake: TestLake) -> None:
+    row = models.find(full_lake.root)
+    _, before = scored(full_lake, row["model_id"])
+    folder = full_lake.root / row["artifact"]
+    (folder / "artifacts/head.skops").rename(folder / "model.skops")
+    _, after = scored(full_lake, row["model_id"])
+    assert np.array_equal(before, after)
+    (folder / "model.skops").unlink()
+    with pytest.raises(ModelError, match="holds no head"):
+        models.load_model(full_lake.root, row["model_id"])
+
+
+def test_what_is_not_scikit_learns_own_class_is_neither_written_nor_read(tmp_path: Path) -> None:
+    import skops.io
+    from sklearn.preprocessing import FunctionTransformer
+
+    foreign = {
+        "another library's class": FunctionTransformer(Path),
+        "a function that scikit-learn only imported": FunctionTransformer(_imported_by_sklearn()),
+    }
+    for number, estimator in enumerate(foreign.values()):
+        file = tmp_path / f"{number}.skops"
+        with pytest.raises(ModelError, match="not scikit-learn's own"):
+            skops_file.write(estimator, file)
+        skops.io.dump(estimator, file)
+        with pytest.raises(ModelError, match="not scikit-learn's own"):
+            skops_file.read(file)
+    (tmp_path / "damaged.skops").write_bytes(b"PK")
+    with pytest.raises(ModelError, match="not a skops file"):
+        skops_file.read(tmp_path / "damaged.skops")
+
+
+def _imported_by_sklearn() -> Any:
+    from sklearn.datasets import fetch_california_housing
+
+    return fetch_california_housing
