@@ -116,8 +116,8 @@ def print_protocols(result: Evaluation) -> None:
         )
         other = rows[0]["patch_random_model_id"]
         say(
-            f"patch random: model {other} has seen other patches of the slides that it is tested on; by the difference "
-            "such leakage flatters, and only the numbers by slide tell what to expect of a new slide"
+            f"patch random: model {other} has seen other patches of the slides that it is tested on; what such leakage "
+            "flatters is in the difference, and only the numbers by slide tell what to expect of a new slide"
         )
         if not all(row["is_comparable"] for row in rows):
             say(f"the lake has changed since {other} was measured: `histolake evaluate --model {other}` does it again")
