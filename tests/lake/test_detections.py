@@ -104,11 +104,12 @@ def test_detections_are_made_once_for_every_choice_and_anew_when_the_heatmap_has
     top = found.filter(slide_id="tumor_1", smoothing_um=0.0).sort("probability").row(-1, named=True)
     assert (top["x"], top["y"]) == (best["x"] + 32, best["y"] + 32)
     assert top["probability"] == pytest.approx(best["probability"], abs=1e-12)
-    fewer = predictions.filter(pl.col("x") > 400)
+    fewer = predictions.filter(pl.col("x") < best["x"])
     table = fewer.to_arrow().cast(PREDICTIONS.schema)
     store.replace(root, "predictions", table, [store.Replacement({"slide_id": "tumor_1"})], [ENTRY])
     assert (detect(), detect()) == (1, 0)
-    assert full_lake.read("detections").filter(slide_id="tumor_1", smoothing_um=0.0)["x"].min() > 400
+    left = full_lake.read("detections").filter(slide_id="tumor_1", smoothing_um=0.0)["x"]
+    assert left.max() < best["x"]
 
 
 def test_run_leaves_detections_to_evaluation(full_lake: TestLake) -> None:

@@ -8,6 +8,9 @@ from udfs.registry import UDFS
 
 WKB = shapely.to_wkb(shapely.box(0, 0, 9, 9))
 ARGUMENTS = {
+    "annotation_format": ("XML",),
+    "area_of": (WKB,),
+    "differing_area": (WKB, WKB),
     "annotated_area": ([WKB], [False]),
     "bounding_box": (WKB,),
     "contains_points": (WKB, [1.0], [1.0]),
@@ -27,6 +30,8 @@ ARGUMENTS = {
 NOT_NULL = {  # an area that is NULL covers nothing, and no outlines are not hit
     ("contains_points", 0): [False],
     ("covered_fractions", 0): [0.0],
+    ("differing_area", 0): 81.0,
+    ("differing_area", 1): 81.0,
     ("lesions_hit", 0): [0],
 }
 
