@@ -42,11 +42,11 @@ class Peaks:
 
     def __post_init__(self) -> None:
         if not 0 < self.radius_um < np.inf:
-            raise HistolakeError(f"--radius-um {self.radius_um:g}: must be above 0")
+            raise HistolakeError(f"radius of detections, {self.radius_um:g} microns: must be above 0")
         if not 0 <= self.smoothing_um < np.inf:
-            raise HistolakeError(f"--smoothing-um {self.smoothing_um:g}: must be 0 or above")
+            raise HistolakeError(f"smoothing of heatmaps, {self.smoothing_um:g} microns: must be 0 or above")
         if not 0 <= self.min_probability <= 1:
-            raise HistolakeError(f"--min-probability {self.min_probability:g}: must be from 0 to 1")
+            raise HistolakeError(f"lowest probability of detections, {self.min_probability:g}: must be from 0 to 1")
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -133,7 +133,7 @@ def froc(con: duckdb.DuckDBPyConnection, findings: pl.DataFrame, left_out: Seque
 
 
 @dataclass(frozen=True)
-class _Events:
+class Events:
     """What counts in one split, by falling probability: the slide of each event and whether it finds a lesion.
 
     ends: the last event of every distinct probability. lesions: of each slide. is_kept: slides of NCRF's variant.
@@ -150,20 +150,20 @@ def intervals(
     findings: pl.DataFrame, left_out: Sequence[str] = LEFT_OUT
 ) -> dict[str, tuple[float | None, float | None]]:
     """The 95 % interval, by name, of every number of one split's findings that is no count."""
-    events = _events(findings, left_out)
-    drawn = [resampled(events, weights) for weights in bootstrap.weights(len(events.lesions))]
-    return (
-        {name: bootstrap.interval(np.array([values[name] for values in drawn])) for name in drawn[0]} if drawn else {}
-    )
+    counted = events(findings, left_out)
+    drawn = [resampled(counted, weights) for weights in bootstrap.weights(len(counted.lesions))]
+    names = drawn[0] if drawn else ()
+    return {name: bootstrap.interval(np.array([values[name] for values in drawn])) for name in names}
 
 
-def _events(findings: pl.DataFrame, left_out: Sequence[str]) -> _Events:
+def events(findings: pl.DataFrame, left_out: Sequence[str]) -> Events:
+    """The findings of one split as `resampled` wants them; slides are in the order of their ids."""
     slides = findings.filter(kind="slide")["slide_id"].sort()
     number = pl.col("slide_id").replace_strict(slides, np.arange(len(slides)), return_dtype=pl.Int64)
     counted = findings.filter(pl.col("kind").is_in(["lesion", "false positive"])).with_columns(number.alias("slide"))
     ranked = counted.drop_nulls("probability").sort("probability", descending=True)
     lower = [name.lower() for name in left_out]
-    return _Events(
+    return Events(
         slide=ranked["slide"].to_numpy(),
         is_lesion=(ranked["kind"] == "lesion").to_numpy(),
         ends=np.flatnonzero(np.diff(ranked["probability"].to_numpy(), append=-1.0)),
@@ -172,7 +172,7 @@ def _events(findings: pl.DataFrame, left_out: Sequence[str]) -> _Events:
     )
 
 
-def resampled(events: _Events, weights: NDArray[np.int64]) -> dict[str, float]:
+def resampled(events: Events, weights: NDArray[np.int64]) -> dict[str, float]:
     """The numbers of sql/metrics/froc.sql when each slide counts as often as its weight says; NaN without lesions."""
     reached, interpolated = _at_rates(events, weights)
     if not events.is_kept.all():
@@ -181,7 +181,7 @@ def resampled(events: _Events, weights: NDArray[np.int64]) -> dict[str, float]:
     return {**at_rates, "froc": float(reached.mean()), "froc_ncrf": float(interpolated.mean())}
 
 
-def _at_rates(events: _Events, weights: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _at_rates(events: Events, weights: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sensitivity at RATES: the highest that is reached, and as NCRF interpolates it; each (6,)."""
     slides, lesions = weights.sum(), weights @ events.lesions
     if not lesions:

@@ -17,11 +17,8 @@ tumor as (
     select
         slide_id,
         annotated_area(list(geometry), list(is_exclusion)) as area
-    from annotations
-    where
-        (label = 1 or is_exclusion)
-        and format <> 'ncrf_csv'
-        and slide_id in (select slide_id from labelable_patches)
+    from tumor_shapes
+    where slide_id in (select slide_id from labelable_patches)
     group by slide_id
 
 ),

@@ -20,6 +20,14 @@ from (
     select 'predictions' as table_name, concat_ws(' ', slide_id, patch_set, model_id, x, y) as key
     from predictions
     union all
+    select
+        'detections' as table_name,
+        concat_ws(' ', slide_id, patch_set, model_id, radius_um, smoothing_um, min_probability, x, y) as key
+    from detections
+    union all
+    select 'slide_scores' as table_name, concat_ws(' ', slide_id, patch_set, model_id, name) as key
+    from slide_scores
+    union all
     select 'reviews' as table_name, concat_ws(' ', slide_id, patch_set, x, y, reviewer, reviewed_at) as key
     from reviews
     union all

@@ -9,14 +9,14 @@
 
 with
 
-rates (rate) as (values (0.25), (0.5), (1.0), (2.0), (4.0), (8.0)),
+rates as (select unnest([0.25, 0.5, 1, 2, 4, 8]::double[]) as rate),
 
 points as (  -- of the curve, to either side of each rate: false positives and sensitivity
 
     select
         c.split,
         c.variant,
-        r.rate::double as rate,
+        r.rate,
         max(c.sensitivity) filter (c.false_positives <= r.rate) as reached,
         max(c.false_positives) filter (c.false_positives <= r.rate) as before,
         min(c.false_positives) filter (c.false_positives > r.rate) as after,

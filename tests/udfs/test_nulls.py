@@ -8,6 +8,9 @@ from udfs.registry import UDFS
 
 WKB = shapely.to_wkb(shapely.box(0, 0, 9, 9))
 ARGUMENTS = {
+    "annotation_format": ("XML",),
+    "area_of": (WKB,),
+    "differing_area": (WKB, WKB),
     "annotated_area": ([WKB], [False]),
     "bounding_box": (WKB,),
     "contains_points": (WKB, [1.0], [1.0]),
@@ -16,13 +19,21 @@ ARGUMENTS = {
     "encode_image": (bytes(8 * 8 * 3), 8, "png"),
     "file_fingerprint": ("SLIDE",),
     "file_hash": ("SLIDE",),
+    "lesions": (WKB, 0.5, 0.5),
+    "lesions_hit": ([WKB], [1.0], [1.0]),
     "make_point": (1.0, 2.0),
     "point": (shapely.to_wkb(shapely.Point(1, 2)),),
     "read_annotations": ("XML", "asap_xml"),
     "slide_properties": ("SLIDE",),
     "tissue_fraction": ("SLIDE", 0, 0, 8.0, 8.0, 0.05),
 }
-NOT_NULL = {("contains_points", 0): [False], ("covered_fractions", 0): [0.0]}  # an area that is NULL covers nothing
+NOT_NULL = {  # an area that is NULL covers nothing, and no outlines are not hit
+    ("contains_points", 0): [False],
+    ("covered_fractions", 0): [0.0],
+    ("differing_area", 0): 81.0,
+    ("differing_area", 1): 81.0,
+    ("lesions_hit", 0): [0],
+}
 
 
 @pytest.fixture(scope="module")
