@@ -15,7 +15,7 @@ from udfs.errors import HistolakeError
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
 _HEADER = re.compile(r"^-- (table|key|over|identity|order|optional)\b[ \t]*(.*)$", re.MULTILINE)
-_TABLES = re.compile(r"\b(?:from|join)\s+([a-z_]\w*)", re.IGNORECASE)
+_TABLES = re.compile(r"(?<!distinct )\b(?:from|join)\s+([a-z_]\w*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
