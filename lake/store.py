@@ -226,8 +226,11 @@ def _recorded_versions(runs: DeltaTable) -> dict[str, int]:
 def moment(root: Path, versions: Mapping[str, int]) -> dict[str, int]:
     """The versions, and that of the ledger just before one of these tables changed again.
 
-    What views say depends on the ledger, too: `snapshot` at a moment is the lake as it was then.
+    What views say depends on the ledger, too: `snapshot` at a moment is the lake as it was then. A version of the
+    ledger that is given stays.
     """
+    if "runs" in versions:
+        return dict(versions)
     newest = open_table(root, "runs").version()
 
     def until(name: str, number: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -89,22 +90,25 @@ def test_two_files_of_one_name_for_one_slide_are_refused(lake: TestLake, tmp_pat
     assert lake.versions() == before
 
 
-def test_the_differences_of_two_versions_are_shapes_labels_and_metrics(full_lake: TestLake, slides: Path) -> None:
+def test_the_differences_of_two_versions_are_shapes_labels_and_metrics(
+    full_lake: TestLake, slides: Path, tmp_path: Path
+) -> None:
+    lake = TestLake(Path(shutil.copytree(full_lake.root, tmp_path / "copy")))  # MLflow holds the original's file open
     (slides / "tumor_1.xml").write_text(
         asap([("Tumor", (320, 192, 192, 256)), ("Tumor", (256, 512, 64, 128))])  # the tumor grown, and another one
     )
-    full_lake.ok("ingest", "--annotations", str(slides / "tumor_1.xml"))
-    newest = full_lake.versions()["annotations"]
-    waiting = full_lake.ok("diff", "annotations")
+    lake.ok("ingest", "--annotations", str(slides / "tumor_1.xml"))
+    newest = lake.versions()["annotations"]
+    waiting = lake.ok("diff", "annotations")
     assert "not labelled anew: tumor_1" in waiting.err
     assert "no model was trained after" in waiting.err
-    full_lake.ok("run", *full_lake.tiling, "--stage", "labels")
-    full_lake.ok("train", "--encoder", "tiny")
-    full_lake.ok("predict")
-    full_lake.ok("evaluate")
+    lake.ok("run", *lake.tiling, "--stage", "labels")
+    lake.ok("train", "--encoder", "tiny")
+    lake.ok("predict")
+    lake.ok("evaluate")
     (slides / "tumor_2.xml").write_text(asap([]))  # a later change that is none of this
-    full_lake.ok("ingest", "--annotations", str(slides / "tumor_2.xml"))
-    found = full_lake.ok("diff", "annotations", "--from", str(newest - 1), "--to", str(newest), "--json").json()
+    lake.ok("ingest", "--annotations", str(slides / "tumor_2.xml"))
+    found = lake.ok("diff", "annotations", "--from", str(newest - 1), "--to", str(newest), "--json").json()
     shapes = [
         (row["annotation_id"], row["change"], row["before_px"], row["after_px"], row["differing_mm2"])
         for row in found["shapes"]
@@ -115,13 +119,13 @@ def test_the_differences_of_two_versions_are_shapes_labels_and_metrics(full_lake
     ]
     assert [(row["slide_id"], row["to_tumor"], row["to_normal"]) for row in found["patches"]] == [("tumor_1", 6, 0)]
     models = {
-        row["model_id"]: json.loads(row["table_versions"])["annotations"] for row in full_lake.read("models").to_dicts()
+        row["model_id"]: json.loads(row["table_versions"])["annotations"] for row in lake.read("models").to_dicts()
     }
     before, after = found["models"]
     assert (models[before], models[after]) == (newest - 1, newest)
     values = {
         (row["model_id"], row["protocol"], row["split"], row["scope"], row["name"]): row["value"]
-        for row in full_lake.read("metrics").to_dicts()
+        for row in lake.read("metrics").to_dicts()
     }
     assert found["metrics"]
     for row in found["metrics"]:
