@@ -97,7 +97,7 @@ def paired_metrics(rows: pl.DataFrame) -> list[dict[str, Any]]:
     found = []
     for name in PAIRED:
         a, b = (float(each[name][0]) for each in values)
-        low, high = bootstrap.interval(draws[1][name] - draws[0][name]) if slides > 1 else (None, None)
+        low, high = bootstrap.interval(draws[1][name] - draws[0][name])
         known = {"value_a": a, "value_b": b, "difference": b - a}
         numbers = {key: value if np.isfinite(value) else None for key, value in known.items()}
         row = {"split": rows["split"][0], "name": name, **numbers, "low": low, "high": high}

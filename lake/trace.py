@@ -55,6 +55,7 @@ def training_set(root: Path, model: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with session.connect(root, udfs=(), at=store.moment(root, versions)) as con:
             selection = {name: model[name] for name in SELECTION}
+            selection |= {"protocol": model["protocol"] or "by_slide", "with_reviews": "reviews" in versions}
             told["splits"] = con.execute(query("trace/training_counts"), selection).pl().to_dicts()
     except (LakeError, duckdb.IOException) as error:
         told["gone"] = str(error)
