@@ -53,13 +53,22 @@ def training_set(root: Path, model: Mapping[str, Any]) -> dict[str, Any]:
     versions = json.loads(model["table_versions"])
     told: dict[str, Any] = {"versions": versions, "splits": None, "gone": None}
     try:
-        with session.connect(root, udfs=(), at=store.moment(root, versions)) as con:
+        with session.connect(root, udfs=(), at=versions_then(root, model)) as con:
             selection = {name: model[name] for name in SELECTION}
             selection |= {"protocol": model["protocol"] or "by_slide", "with_reviews": "reviews" in versions}
             told["splits"] = con.execute(query("trace/training_counts"), selection).pl().to_dicts()
     except (LakeError, duckdb.IOException) as error:
         told["gone"] = str(error)
     return told
+
+
+def versions_then(root: Path, model: Mapping[str, Any]) -> dict[str, int]:
+    """The table versions that a model was trained on, with the ledger's, which tells what annotations held.
+
+    An older histolake did not record that of the ledger: it is then the last before one of these tables changed.
+    """
+    versions: dict[str, int] = json.loads(model["table_versions"])
+    return versions if "runs" in versions else store.moment(root, versions)
 
 
 def _unscored(con: duckdb.DuckDBPyConnection, where: Mapping[str, Any], model: Mapping[str, Any]) -> HistolakeError:

@@ -264,6 +264,7 @@ def test_mlflow_holds_parameters_metrics_plots_lineage_and_the_champion(full_lak
         "patches",
         "labels",
         "features",
+        "runs",
     }
     champion = client.get_model_version_by_alias("histolake", "champion")
     assert row["uri"] == f"models:/histolake/{champion.version}"
