@@ -31,9 +31,8 @@ class Recipe:
 
 
 def recipe_of(model: Mapping[str, Any]) -> Recipe:
-    """How a model was trained, by its row of `models`; what an older histolake did not record has its default."""
-    known = {**model, "with_reviews": "reviews" in json.loads(model["table_versions"])}
-    return Recipe(**{field.name: known[field.name] for field in fields(Recipe) if known[field.name] is not None})
+    """How a model was trained, by its row of `models`."""
+    return Recipe(**{field.name: model[field.name] for field in fields(Recipe)})
 
 
 @dataclass(frozen=True)
