@@ -122,7 +122,7 @@ def compare(
 def _print_comparison(found: Comparison) -> None:
     for name, model in (("A", found.model_a), ("B", found.model_b)):
         flatters = "; trained on patches of every slide: it flatters" if model["protocol"] == "patch_random" else ""
-        say(f"{name} is {model['model_id']} ({model['uri']}), threshold {model['threshold']:g}{flatters}")
+        say(f"{name} is {model['model_id']} ({model['uri']}) of {model['encoder_id']}{flatters}")
     say(f"compared on {found.patch_set}")
     _print_metrics(found)
     flips = ("slide_id", "split", "patches", "to_tumor", "to_normal", "largest_difference", "score_a", "score_b")

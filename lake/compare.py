@@ -56,7 +56,7 @@ def compare(root: Path, a: str, b: str, *, split: str | None = None, slides: Seq
         changed = con.execute(query("compare/slides"), kept).pl()
         labelled = con.execute(query("compare/labelled"), kept).pl()
     if changed.is_empty():
-        raise ModelError(f"no slide that both models have scored{f' in split {split}' if split else ''}; see --slide")
+        raise ModelError(f"{a} and {b} have both scored {patch_set}, but no slide of that --split and --slide")
     pairs = [row for (_,), rows in labelled.group_by("split", maintain_order=True) for row in paired_metrics(rows)]
     return Comparison(first, second, patch_set, metrics, pairs, changed)
 
@@ -97,7 +97,7 @@ def paired_metrics(rows: pl.DataFrame) -> list[dict[str, Any]]:
     found = []
     for name in PAIRED:
         a, b = (float(each[name][0]) for each in values)
-        low, high = bootstrap.interval(draws[1][name] - draws[0][name]) if slides > 1 else (None, None)
+        low, high = bootstrap.interval(draws[1][name] - draws[0][name])
         known = {"value_a": a, "value_b": b, "difference": b - a}
         numbers = {key: value if np.isfinite(value) else None for key, value in known.items()}
         row = {"split": rows["split"][0], "name": name, **numbers, "low": low, "high": high}

@@ -59,8 +59,6 @@ class Reproduction:
             return f"reproduced: all metrics come out again; the model differs in its last digits ({why})"
         wrong = [metric.name for metric in self.metrics if not metric.is_equal]
         why = changed or "software and table versions are the same, so look at the machine"
-        if "runs" not in json.loads(self.model["table_versions"]):
-            why += "; this model was trained before the ledger's version was kept: annotations may be newer than it"
         return f"not reproduced: {len(wrong)} of {len(self.metrics)} metrics differ ({', '.join(wrong)}); {why}"
 
 
@@ -76,7 +74,7 @@ def reproduce(root: Path, wanted: str) -> Reproduction:
     row = models.find(root, wanted)
     recorded = _recorded(root, row)
     recipe = train.recipe_of(row)
-    with session.connect(root, udfs=(), at=json.loads(row["table_versions"])) as con:
+    with session.connect(root, udfs=(), at=store.moment(root, json.loads(row["table_versions"]))) as con:
         data = train.training_set(con, recipe)
     learned = train.learn(data, recipe)
     again = measures(learned, data)

@@ -54,11 +54,13 @@ class _Ledger:
                 if name in self._reads.get(stage, set())
             }
             after = f", from {_versions(read)}" if read else ""
+            number = entry["table_version"]
+            result = "nothing new" if number is None else f"{stage} version {number}"
             _add(
                 branch,
                 "written",
-                f"{source}run {entry['run_id']} at {entry['finished_at']:%Y-%m-%d %H:%M:%S} UTC, "
-                f"histolake {entry['code_version']}, {stage} version {entry['table_version']}{after}",
+                f"{source}{result}, run {entry['run_id']} at {entry['finished_at']:%Y-%m-%d %H:%M:%S} UTC, "
+                f"histolake {entry['code_version']}{after}",
             )
 
 
@@ -68,9 +70,10 @@ def _add(branch: Tree, name: str, text: str) -> Tree:
 
 def _prediction(facts: Facts) -> str:
     side = "reaches" if facts["decision"] == "tumor" else "is below"
+    seen = "; the model was trained on this slide: it is surer of it" if facts["is_trained_on"] else ""
     return (
         f"{facts['decision']}: probability {facts['probability']:.4f} {side} the threshold {facts['threshold']:g}; "
-        f"number {facts['position']} of the slide's {facts['patches']:,} patches"
+        f"number {facts['position']} of the slide's {facts['patches']:,} patches{seen}"
     )
 
 
@@ -92,8 +95,8 @@ def _add_model(branch: Tree, found: Facts, ledger: _Ledger) -> None:
     node = _add(
         branch,
         "model",
-        f"{model['model_id']}: {model['head']}, calibration {model['calibration']}, threshold {model['threshold']:g}; "
-        f"{model['uri']}, MLflow run {model['mlflow_run_id']}; "
+        f"{model['model_id']}: {model['head']}, calibration {model['calibration']}, "
+        f"threshold {found['prediction']['threshold']:g}; {model['uri']}, MLflow run {model['mlflow_run_id']}; "
         f"trained {model['trained_at']:%Y-%m-%d %H:%M:%S} UTC by histolake {model['code_version']}",
     )
     ledger.add(node, "models")

@@ -28,6 +28,7 @@ INPUTS = {  # relations that Python hands to a query: files found, units planned
     "labels_after",
     "labels_before",
     "manifest",
+    "places",
     "planned",
     "slide_files",
     "snapshot",

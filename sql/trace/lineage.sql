@@ -1,7 +1,8 @@
 -- lineage: all that the prediction of one patch follows from, each thing a struct.
 --
 -- grain     one row, or none where the model has not scored the patch
--- units     x, y, span_x, span_y, lengths: level-0 pixels; probability, threshold, tissue: 0 to 1
+-- units     is_trained_on: whether the model was trained on the slide, NULL where an older histolake did not record it;
+--           x, y, span_x, span_y, lengths: level-0 pixels; probability, threshold, tissue: 0 to 1
 -- params    $slide_id, $patch_set, $x, $y   the patch
 --           $model_id                       the model
 
@@ -70,8 +71,9 @@ select
     m as model,
     {
         'probability': r.probability,
-        'threshold': m.threshold,
-        'decision': if(r.probability >= m.threshold, 'tumor', 'normal'),
+        'threshold': coalesce(m.threshold, 0.5),
+        'decision': if(r.probability >= coalesce(m.threshold, 0.5), 'tumor', 'normal'),
+        'is_trained_on': list_contains(from_json(m.training_slides, '["VARCHAR"]'), $slide_id),
         'position': r.position,
         'patches': r.patches
     } as prediction,
