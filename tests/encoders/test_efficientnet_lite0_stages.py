@@ -62,8 +62,9 @@ def evenly_stained(pixels):
 def test_the_features_are_those_of_the_four_views_averaged(original, encoder):
     pixels = patches()
     evened = evenly_stained(pixels)
+    images = (pixels, pixels[:, ::-1, ::-1], evened[:, :, ::-1], evened[:, ::-1])
     with torch.no_grad():
-        views = [of_one_view(original, each) for each in (pixels, pixels[:, ::-1, ::-1], evened, evened[:, ::-1, ::-1])]
+        views = [of_one_view(original, each) for each in images]
     expected = np.mean(views, axis=0)
     found = encoder.embed(pixels)
     assert found.shape == (4, DIMS)
@@ -78,7 +79,7 @@ def test_a_patch_turned_by_half_a_circle_has_the_same_features(encoder):
 
 def test_a_stronger_stain_changes_nothing_of_an_even_view(tmp_path):
     """To the roundings of bytes, which are what differs."""
-    even = built(tmp_path, [View(is_even=True, is_turned=False)])
+    even = built(tmp_path, [View(is_even=True)])
     tissue = patches()[2:3]
     stronger = np.rint(255 * (np.maximum(tissue, 1) / 255) ** np.array([1.2, 0.8, 1.1])).astype(np.uint8)
     before, after, other = even.embed(np.concatenate([tissue, stronger, patches()[:1]]))
