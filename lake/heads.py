@@ -106,7 +106,7 @@ HEADS: dict[str, Head] = {
             "mlp",
             "Standard scaling and small neural networks, averaged: more accurate with thousands of patches, slower.",
             mlp,
-            tuple({"alpha": penalty} for penalty in (3.0, 1.0, 0.3)),
+            tuple({"alpha": penalty} for penalty in (3.0, 1.0)),
         ),
     )
 }
