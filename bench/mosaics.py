@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT, PAGE = ROOT / "bench/mosaics.json", ROOT / "docs/accuracy.md"
@@ -42,7 +43,7 @@ def main() -> None:
     write_table()
 
 
-def measure(folder: Path, tool: Path, patches: Path, stain: float) -> list[dict[str, object]]:
+def measure(folder: Path, tool: Path, patches: Path, stain: float) -> list[dict[str, Any]]:
     """Test metrics of every combination on one set of slides."""
     build(folder / "train", tool, patches / "train.parquet", stain, tumor=8, normal=4)
     build(folder / "test", tool, patches / "valid.parquet", stain, tumor=3, normal=1, grid=24, first=101, seed=1)
@@ -50,15 +51,15 @@ def measure(folder: Path, tool: Path, patches: Path, stain: float) -> list[dict[
     (folder / "manifest.csv").write_text("\n".join(["slide_id,split", *(",".join(row) for row in slides)]))
     annotations = ("--annotations", "train/*.xml", "--annotations", "test/*.xml", "--manifest", "manifest.csv")
     histolake(folder, "ingest", "train/*.tif", "test/*.tif", *annotations)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for encoder, head in COMBINATIONS:
         print(f"stain {stain:g}: {encoder}, {head}", flush=True)
         histolake(folder, "run", *TILING, "--encoder", encoder)
         histolake(folder, "train", "--encoder", encoder, "--head", head)
         histolake(folder, "predict")
-        found = json.loads(histolake(folder, "evaluate", "--json"))
-        of_test = {each["name"]: each["value"] for each in found if (each["split"], each["scope"]) == ("test", "patch")}
-        rows.append({"stain": stain, "encoder": encoder, "head": head, **of_test})
+        found = json.loads(histolake(folder, "evaluate", "--json"))["patch"]["test"]
+        measured = {name: found[name] for name in ("patches", "auc", "balanced_accuracy")}
+        rows.append({"stain": stain, "encoder": encoder, "head": head, **measured})
     return rows
 
 
@@ -82,7 +83,7 @@ def write_table() -> None:
     lines = ["| slides | encoder | head | AUC | balanced accuracy |", "|---|---|---|---|---|"]
     for row in json.loads(RESULT.read_text()):
         slides = f"stains shifted by {row['stain']:g}" if row["stain"] else "as stained"
-        numbers = f"{row['auc']:.3f} | {row['balanced_accuracy']:.3f}"
+        numbers = " | ".join(f"{row[name]['value']:.3f}" for name in ("auc", "balanced_accuracy"))
         lines.append(f"| {slides} | `{row['encoder']}` | {row['head']} | {numbers} |")
     start, end = "<!-- mosaics -->", "<!-- end mosaics -->"
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(start)
