@@ -16,7 +16,7 @@ endif
 
 .PHONY: help
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: .venv/.installed ## histolake and all it needs, into .venv
@@ -32,6 +32,11 @@ app: install ## the viewer, in the browser
 .PHONY: test
 test: has-browser install .venv/.torch ## all tests; some of them: make test TESTS='tests/lake -k heatmap'
 	$(IN_VENV) pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
+
+.PHONY: bench-accuracy
+bench-accuracy: install ## what each part of the embedded encoder brings, on real patches, into docs/accuracy.md
+	.venv/bin/python bench/accuracy.py
+	.venv/bin/python bench/mosaics.py
 
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff

@@ -1,4 +1,4 @@
-"""How much a split by patch flatters, on mosaics of real tissue whose slides differ in stain: `python bench/protocols.py`.
+"""How much a split by patch flatters, on mosaics of real tissue, each of another stain: `python bench/protocols.py`.
 
 Needs ../shared/data/pcam and ../shared/tools/mosaic.py; takes some minutes.
 """

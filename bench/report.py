@@ -28,7 +28,7 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write(name: str, script: str, results: Mapping[str, Any], page: str, parts: Mapping[str, str]) -> None:
-    """Keep results in bench/NAME.json, and put each part between its marks, `<!-- PART: bench/SCRIPT -->`, in docs/PAGE.
+    """Keep results in bench/NAME.json, and put each part between its marks, `<!-- PART: bench/SCRIPT -->`, in a page.
 
     Raises ValueError when the page has no such marks.
     """

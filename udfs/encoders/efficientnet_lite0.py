@@ -28,6 +28,11 @@ _EPSILON = 1e-3
 _STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))  # blocks in a row, stride of the first
 
 
+def has_weights() -> bool:
+    """Whether the package with the weights is installed."""
+    return importlib.util.find_spec(_PACKAGE) is not None
+
+
 def weights_path() -> Path:
     """The weights inside the installed package; EncoderError says which package is missing."""
     package = importlib.util.find_spec(_PACKAGE)

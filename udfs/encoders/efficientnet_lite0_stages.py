@@ -25,11 +25,11 @@ _MAPS = 8  # after the stem and each stage; the head's are left out
 class View(NamedTuple):
     """One way to look at a patch."""
 
-    is_even: bool  # its channels made as dense as `DENSITIES`
-    is_turned: bool  # by half a circle
+    is_even: bool = False  # its channels made as dense as `DENSITIES`
+    flipped: tuple[int, ...] = ()  # axes: 2 is upside down, 3 mirrored, both turned by half a circle
 
 
-VIEWS = (View(False, False), View(False, True), View(True, False), View(True, True))
+VIEWS = (View(), View(flipped=(2, 3)), View(is_even=True, flipped=(3,)), View(is_even=True, flipped=(2,)))
 
 
 def build(target: Path, views: Sequence[View] = VIEWS) -> None:
@@ -41,7 +41,9 @@ def build(target: Path, views: Sequence[View] = VIEWS) -> None:
     pixels = graph.pixels()
     evened = graph.even_stain(pixels, DENSITIES, FAINTEST) if any(view.is_even for view in views) else pixels
     images = [evened if view.is_even else pixels for view in views]
-    stacked = graph.stack([graph.turn(x) if view.is_turned else x for x, view in zip(images, views, strict=True)])
+    stacked = graph.stack(
+        [graph.flip(x, view.flipped) if view.flipped else x for x, view in zip(images, views, strict=True)]
+    )
     maps = list(islice(efficientnet_lite0.write_network(graph, stacked, INPUT_PX), _MAPS))
     pooled = [graph.mean(x) for x in maps] + [graph.deviation(x) for x in maps]
     features = graph.flatten(graph.concatenate(pooled))

@@ -101,10 +101,11 @@ class GraphWriter:
         apart = self._node("Sub", [x, self.mean(x)])
         return self._node("Sqrt", [self.mean(self._node("Mul", [apart, apart]))])
 
-    def turn(self, x: str) -> str:
-        """Images (n, channels, h, w) turned by half a circle."""
-        bounds = {"turn_from": [-1, -1], "turn_to": [_BEFORE, _BEFORE], "turn_axes": [2, 3], "turn_steps": [-1, -1]}
-        names = [self._constant(name, np.array(values, np.int64)) for name, values in bounds.items()]
+    def flip(self, x: str, axes: tuple[int, ...]) -> str:
+        """Images (n, channels, h, w) with the order along `axes` reversed: 2 is upside down, 3 mirrored."""
+        name = "_".join(map(str, axes))
+        bounds = {"first": [-1] * len(axes), "end": [_BEFORE] * len(axes), "axes": axes, "step": [-1] * len(axes)}
+        names = [self._constant(f"flip_{name}_{key}", np.array(value, np.int64)) for key, value in bounds.items()]
         return self._node("Slice", [x, *names])
 
     def even_stain(self, x: str, densities: tuple[float, float, float], faintest: float) -> str:
