@@ -38,6 +38,11 @@ bench-accuracy: install ## what each part of the embedded encoder brings, on rea
 	.venv/bin/python bench/accuracy.py
 	.venv/bin/python bench/mosaics.py
 
+.PHONY: bench-evaluation
+bench-evaluation: install ## how evaluation agrees with masks, what it costs, what leakage flatters, into docs/evaluation.md
+	.venv/bin/python bench/evaluation.py
+	.venv/bin/python bench/protocols.py
+
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff
 	$(IN_VENV) ruff check

@@ -7,19 +7,18 @@ slides. Writes bench/accuracy.json, and the tables of docs/accuracy.md between t
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import report
 from features import Embeddings, Patches, embeddings, pixels, read_patches
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -30,8 +29,6 @@ from udfs.encoders import efficientnet_lite0, efficientnet_lite0_stages
 from udfs.encoders.efficientnet_lite0_stages import VIEWS, View
 from udfs.encoders.encoder import Encoder, describe
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULT, PAGE = ROOT / "bench/accuracy.json", ROOT / "docs/accuracy.md"
 STAIN = 0.2
 HELD_OUT = 5  # one patch in so many of train.parquet is held out to choose a threshold on
 DRAWS = 200
@@ -77,7 +74,7 @@ class Features:
 def main() -> None:
     """Measure every rung, and write the result and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patches", type=Path, default=ROOT.parent / "shared/data/pcam", help="folder of the patches")
+    parser.add_argument("--patches", type=Path, default=report.SHARED / "data/pcam", help="folder of the patches")
     parser.add_argument(
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "histolake-bench", help="where embeddings are kept"
     )
@@ -94,9 +91,13 @@ def main() -> None:
         rows.append(asdict(rung) | row)
     shipped = {"efficientnet_lite0": (), "efficientnet_lite0_stages": VIEWS}
     speed = {name: images_a_second(encoder_of(views, given.cache), sets[1]) for name, views in shipped.items()}
-    result = {"measured": surroundings(), "patches": {s.name: len(s.labels) for s in sets}, "rungs": rows}
-    RESULT.write_text(json.dumps(result | {"images_a_processor_second": speed}, indent=1) + "\n")
-    write_page()
+    results = {
+        "measured": f"{datetime.now(UTC).date().isoformat()} on {report.machine()}",
+        "patches": {s.name: len(s.labels) for s in sets},
+        "rungs": rows,
+        "images_a_processor_second": speed,
+    }
+    report.write("accuracy", results, "accuracy.md", {"ablation": ablation(rows), "speed": speeds(results)})
 
 
 def encoder_of(views: Sequence[View], cache: Path) -> Encoder:
@@ -218,37 +219,15 @@ def images_a_second(encoder: Encoder, patches: Patches) -> float:
     return len(few) / min(seconds)
 
 
-def surroundings() -> dict[str, object]:
-    """When, on what, and with which versions."""
-    packages = ("numpy", "onnxruntime", "scikit-learn", "pillow")
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
-
-
-def write_page() -> None:
-    """Put the tables of what was measured into docs/accuracy.md, between their markers."""
-    result = json.loads(RESULT.read_text())
-    page = PAGE.read_text(encoding="utf-8")
-    for name, lines in {"ablation": ablation(result), "speed": speed_lines(result)}.items():
-        start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-        before, _, rest = page.partition(start)
-        page = "\n".join([before + start, *lines, end + rest.partition(end)[2]])
-    PAGE.write_text(page, encoding="utf-8")
-
-
-def ablation(result: Mapping[str, list[dict[str, float]]]) -> list[str]:
+def ablation(rows: Sequence[Mapping[str, float | str]]) -> str:
     """The table of rungs."""
-    lines = [
-        "| features | head | AUC | gain over the first | balanced accuracy, threshold from held-out train | "
-        "… from the other half of valid | … from valid itself | AUC, stains shifted | "
-        "balanced accuracy, stains shifted |",
-        "|---|---|---|---|---|---|---|---|---|",
+    columns = [
+        *("features", "head", "AUC", "gain over the first", "balanced accuracy, threshold from held-out train"),
+        *("… from the other half of valid", "… from valid itself", "AUC, stains shifted"),
+        "balanced accuracy, stains shifted",
     ]
-    for row in result["rungs"]:
+    lines = []
+    for row in rows:
         gain = f"{row['gain']:+.3f} ± {row['gain_error']:.3f}" if row["gain_error"] else ""
         numbers = [
             f"{row['auc']:.3f} ± {row['auc_error']:.3f}",
@@ -259,18 +238,14 @@ def ablation(result: Mapping[str, list[dict[str, float]]]) -> list[str]:
             f"{row['stained_auc']:.3f}",
             f"{row['stained_balanced_accuracy']:.3f}",
         ]
-        lines.append(f"| {row['features']} | {row['head']} ({row['parameters']}) | {' | '.join(numbers)} |")
-    return lines
+        lines.append([str(row["features"]), f"{row['head']} ({row['parameters']})", *numbers])
+    return report.grid(columns, lines)
 
 
-def speed_lines(result: Mapping[str, Mapping[str, float]]) -> list[str]:
+def speeds(results: Mapping[str, Any]) -> str:
     """The table of speeds, and where and when all was measured."""
-    table = [f"| `{name}` | {rate:.0f} |" for name, rate in result["images_a_processor_second"].items()]
-    facts = ", ".join(
-        f"{name} {value}" for name, value in result["measured"].items() if name not in ("date", "machine")
-    )
-    where = f"Measured {result['measured']['date']} on {result['measured']['machine']}; {facts}."
-    return ["| encoder | patches a second of one processor |", "|---|---|", *table, "", where]
+    rows = [(f"`{name}`", f"{rate:.0f}") for name, rate in results["images_a_processor_second"].items()]
+    return f"{report.grid(('encoder', 'patches a second of one processor'), rows)}\n\nMeasured {results['measured']}."
 
 
 if __name__ == "__main__":

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import platform
-import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -20,15 +17,14 @@ import polars as pl
 import shapely
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
-from lesion_slides import Slide, database  # noqa: E402
+import report  # noqa: E402
+from lesion_slides import Slide, database  # type: ignore[import-not-found]  # noqa: E402
 
 from lake import lesions  # noqa: E402
 from lake.sql_files import query  # noqa: E402
 
-RESULTS = ROOT / "bench" / "evaluation.json"
-PAGE = ROOT / "docs" / "evaluation.md"
 SEEDS = range(50)
 REPEATS = 3
 
@@ -36,28 +32,21 @@ REPEATS = 3
 def main() -> None:
     """Measure everything and write it down."""
     results = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "machine": report.machine(),
         "seconds": seconds(),
         "parity": parity(),
         "growth": growth(),
     }
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in tables(results).items():
-        marked = rf"(<!-- {name}: bench/evaluation.py -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(marked, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
-    PAGE.write_text(text, encoding="utf-8")
+    report.write("evaluation", results, "evaluation.md", tables(results))
 
 
-def tables(results: dict) -> dict[str, str]:
+def tables(results: dict[str, Any]) -> dict[str, str]:
     """The marked parts of docs/evaluation.md."""
     measured, parity, growth = results["seconds"], results["parity"], results["growth"]
-    rows = [f"| {what} | {took:.2f} |" for what, took in measured.items()]
+    rows = [(what, f"{took:.2f}") for what, took in measured.items()]
     excused = sum(count for name, count in parity.items() if name.startswith("slides that differ"))
     return {
-        "seconds": "\n".join(
-            ["| what | processor seconds |", "| --- | --- |", *rows, "", f"Best of {REPEATS}; {results['machine']}."]
-        ),
+        "seconds": f"{report.grid(('what', 'processor seconds'), rows)}\n\nBest of {REPEATS}; {results['machine']}.",
         "parity": (
             f"{parity['cases']} random cases of three slides: {parity['equal cases']} have the same counts, "
             f"sensitivities and means to 1e-9. In the others {excused} slides differ, all within the bounds: "
@@ -179,7 +168,8 @@ def growth() -> dict[str, float]:
     test = load(ROOT / "tests/lake/test_froc_parity.py")
     fine = (np.arange(test.SIDE * 8) + 0.5) * test.PIXEL / 8
     grid = np.meshgrid(fine, fine)
-    off, area, shorter = Counter(), 0, []
+    off: Counter[str] = Counter()
+    area, shorter = 0, []
     slides = [slide for seed in range(5) for slide in test.cases(seed) if slide.area.area]
     slides = [slide for slide in slides if len(test.lesions_of(slide)) == 1 and test.is_stable(slide.area)]
     for slide in slides:

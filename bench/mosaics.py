@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULT, PAGE = ROOT / "bench/mosaics.json", ROOT / "docs/accuracy.md"
+import report
+
 STAINS = (0.0, 0.2)  # spread of the stain of each slide
 COMBINATIONS = (
     ("efficientnet_lite0", "logistic"),
@@ -28,9 +28,8 @@ TILING = ("--patch-px", "96", "--mpp", "0.972", "--min-tissue", "0.05")
 def main() -> None:
     """Measure every combination on plain and on stained slides, and write the result and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shared = ROOT.parent / "shared"
-    parser.add_argument("--patches", type=Path, default=shared / "data/pcam", help="folder of the patches")
-    parser.add_argument("--tool", type=Path, default=shared / "tools/mosaic.py", help="the builder of slides")
+    parser.add_argument("--patches", type=Path, default=report.SHARED / "data/pcam", help="folder of the patches")
+    parser.add_argument("--tool", type=Path, default=report.SHARED / "tools/mosaic.py", help="the builder of slides")
     given = parser.parse_args()
     for path in (given.tool, given.patches / "train.parquet", given.patches / "valid.parquet"):
         if not path.is_file():
@@ -39,8 +38,8 @@ def main() -> None:
     for stain in STAINS:
         with tempfile.TemporaryDirectory() as folder:
             rows += measure(Path(folder), given.tool, given.patches, stain)
-    RESULT.write_text(json.dumps(rows, indent=1) + "\n")
-    write_table()
+    results = {"measured": report.machine(), "rows": rows}
+    report.write("mosaics", results, "accuracy.md", {"mosaics": table(rows)})
 
 
 def measure(folder: Path, tool: Path, patches: Path, stain: float) -> list[dict[str, Any]]:
@@ -78,17 +77,14 @@ def histolake(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def write_table() -> None:
-    """Put the table of what was measured into docs/accuracy.md."""
-    lines = ["| slides | encoder | head | AUC | balanced accuracy |", "|---|---|---|---|---|"]
-    for row in json.loads(RESULT.read_text()):
+def table(rows: list[dict[str, Any]]) -> str:
+    """What was measured, a line each."""
+    lines = []
+    for row in rows:
         slides = f"stains shifted by {row['stain']:g}" if row["stain"] else "as stained"
-        numbers = " | ".join(f"{row[name]['value']:.3f}" for name in ("auc", "balanced_accuracy"))
-        lines.append(f"| {slides} | `{row['encoder']}` | {row['head']} | {numbers} |")
-    start, end = "<!-- mosaics -->", "<!-- end mosaics -->"
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(start)
-    page = "\n".join([before + start, *lines, end + rest.partition(end)[2]])
-    PAGE.write_text(page, encoding="utf-8")
+        numbers = (report.number(row[name]) for name in ("auc", "balanced_accuracy"))
+        lines.append((slides, f"`{row['encoder']}`", row["head"], *numbers))
+    return report.grid(("slides", "encoder", "head", "AUC", "balanced accuracy"), lines)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -27,8 +26,13 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *rows])
 
 
-def write(name: str, script: str, results: Mapping[str, Any], page: str, parts: Mapping[str, str]) -> None:
-    """Keep results in bench/NAME.json, and put each part between its marks, `<!-- PART: bench/SCRIPT -->`, in a page.
+def number(measured: Mapping[str, float]) -> str:
+    """A metric with its interval."""
+    return f"{measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
+
+
+def write(name: str, results: Mapping[str, Any], page: str, parts: Mapping[str, str]) -> None:
+    """Keep results in bench/NAME.json, and put each part between its marks, `<!-- PART: bench/NAME.py -->`, in a page.
 
     Raises ValueError when the page has no such marks.
     """
@@ -36,8 +40,9 @@ def write(name: str, script: str, results: Mapping[str, Any], page: str, parts: 
     path = ROOT / "docs" / page
     text = path.read_text(encoding="utf-8")
     for part, words in parts.items():
-        marked = re.compile(rf"(<!-- {part}: bench/{script} -->\n).*?(<!-- /{part} -->)", re.DOTALL)
-        if not marked.search(text):
+        start, end = f"<!-- {part}: bench/{name}.py -->\n", f"<!-- /{part} -->"
+        before, found, rest = text.partition(start)
+        if not found or end not in rest:
             raise ValueError(f"{path}: no marks for {part}")
-        text = marked.sub(lambda found, words=words: f"{found[1]}{words}\n{found[2]}", text)  # type: ignore[misc]
+        text = f"{before}{start}{words}\n{end}{rest.partition(end)[2]}"
     path.write_text(text, encoding="utf-8")
