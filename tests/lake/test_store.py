@@ -117,13 +117,26 @@ def test_a_lake_whose_making_was_interrupted_is_finished(tmp_path: Path) -> None
 
 
 def test_a_lake_of_an_older_format_is_brought_up_to_date_and_keeps_its_rows(full_lake: TestLake) -> None:
-    root, added = full_lake.root, {"protocol", "head", "calibration", "threshold", "encoder_id", "mlflow_run_id"}
+    root, added = (
+        full_lake.root,
+        {
+            "protocol",
+            "head",
+            "calibration",
+            "threshold",
+            "training_slides",
+            "encoder_id",
+            "mlflow_run_id",
+            "parameters",
+        },
+    )
     before = {name: full_lake.read(name) for name in (*GROWN, "slides")}
     for name in GROWN:
         old = before[name].drop([column for column in added - {"encoder_id"} if column in before[name].columns])
         write_deltalake(str(root / name), old.to_arrow(), mode="overwrite", schema_mode="overwrite")
     for name in ("annotation_groups", "detections", "slide_scores", "reviews"):
         shutil.rmtree(root / name)
+        store.open_table(root, "runs").delete(f"stage = '{name}'")
     store.put(root, "settings", [{"name": "format", "value": "1"}], "test")
     refused = full_lake("sql", "select 1")
     assert refused.status == 1
