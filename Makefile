@@ -14,6 +14,8 @@ else
 INSTALL := $(IN_VENV) pip install -qq --disable-pip-version-check --no-compile
 endif
 
+PYTEST := $(IN_VENV) pytest -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: help
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +32,12 @@ app: install ## the viewer, in the browser
 	.venv/bin/histolake app
 
 .PHONY: test
-test: has-browser install .venv/.torch ## all tests; some of them: make test TESTS='tests/lake -k heatmap'
-	$(IN_VENV) pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
+test: has-browser install .venv/.torch ## the tests; some of them: make test TESTS='tests/lake -k heatmap'
+	$(PYTEST) -m 'not slow and not acceptance' $(TESTS)
+
+.PHONY: test-slow
+test-slow: has-browser install .venv/.torch ## the tests that take minutes: the demo, the notebook, real tissue
+	$(PYTEST) -m 'slow or acceptance' $(TESTS)
 
 .PHONY: bench-accuracy
 bench-accuracy: install ## what each part of the embedded encoder brings, on real patches, into docs/accuracy.md

@@ -61,7 +61,8 @@ def test_the_tables_show_values_with_intervals_and_what_is_behind_them(full_lake
         by_predicate=pl.col("name").eq("brier") & pl.col("split").eq("train"), named=True
     )
     assert f"{row['value']:.3f} ({row['low']:.3f} to" in answer.out
-    for fact in (row["model_id"], row["encoder_id"], row["mlflow_run_id"], "threshold 0.5", "predictions 1"):
+    threshold = f"threshold {full_lake.read('models')['threshold'][0]:g}"
+    for fact in (row["model_id"], row["encoder_id"], row["mlflow_run_id"], threshold, "predictions 1"):
         assert fact in answer.err, fact
 
 

@@ -99,7 +99,7 @@ def test_every_prediction_is_a_tile_of_its_patch_with_its_probability_and_class(
     store.put(full_lake.root, "models", [{**model, "threshold": threshold}], "t")
     told = full_lake.ok("export", "predictions", "--slide", "tumor_*", "--out", str(tmp_path), "--json").json()
     assert [each["slide_id"] for each in told] == [f"tumor_{number}" for number in (1, 2, 3, 4)]
-    rows = full_lake.read("predictions").filter(slide_id="tumor_4", radius_um=100)
+    rows = full_lake.read("predictions").filter(slide_id="tumor_4")
     tiles = features(tmp_path / "tumor_4.geojson")
     assert len(tiles) == rows.height == told[3]["objects"]
     expected = {(row["x"], row["y"]): row["probability"] for row in rows.to_dicts()}

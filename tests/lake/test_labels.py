@@ -38,7 +38,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         register(con, (UDFS[name] for name in ("annotated_area", "contains_points", "covered_fractions", "point")))
         for statement in SCHEMA:
             con.execute(statement)
-        for view in ("label_units", "current_labels"):
+        for view in ("tumor_shapes", "label_units", "current_labels"):
             con.sql((SQL / "views" / f"{view}.sql").read_text()).create_view(view)
         yield con
 
