@@ -61,7 +61,8 @@ def test_openslide_reads_the_grid_that_was_written(tmp_path_factory: pytest.Temp
                 ):
                     centre = x + span[0] / 2, y + span[1] / 2
                     expected = WHITE if value is None else probability_colors(np.array([value]))[0].tolist()
-                    assert colour(slide, level, *centre) == expected, (level, centre)
+                    # levels that are not whole numbers apart: OpenSlide blends tiles where they meet
+                    assert colour(slide, level, *centre) == pytest.approx(expected, abs=2), (level, centre)
 
     check()
 
