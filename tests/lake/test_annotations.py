@@ -90,6 +90,7 @@ def test_two_files_of_one_name_for_one_slide_are_refused(lake: TestLake, tmp_pat
     assert lake.versions() == before
 
 
+@pytest.mark.slow
 def test_the_differences_of_two_versions_are_shapes_labels_and_metrics(
     full_lake: TestLake, slides: Path, tmp_path: Path
 ) -> None:

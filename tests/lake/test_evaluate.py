@@ -141,6 +141,7 @@ def test_a_model_of_patches_is_measured_on_the_patches_that_it_did_not_see_of_ev
     assert set(stored["protocol"]) == {"patch_random"}
 
 
+@pytest.mark.slow
 def test_both_protocols_stand_side_by_side(full_lake: TestLake) -> None:
     assert "`histolake train --protocol patch_random`" in full_lake.ok("evaluate").err
     random_model(full_lake)

@@ -252,6 +252,7 @@ def test_concurrent_runs_of_the_same_work_end_equal_to_one(full_lake: TestLake) 
     assert features.height == patches.height > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_run_that_is_stopped_goes_on_where_it_was(
     lake: TestLake, tmp_path: Path, number: signal.Signals, status: int

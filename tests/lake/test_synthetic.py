@@ -112,6 +112,7 @@ def test_the_pixels_turn_into_tumor_within_two_pixels_of_the_polygon(slides, ind
     assert abs((distances[steepest] + distances[steepest + 2]) / 2) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_no_shift_of_the_polygons_by_more_than_two_pixels_fits_the_pixels_better(slides, index):
     pixels = pixels_of(slides[index])[..., 0].astype(float)

@@ -94,6 +94,7 @@ def test_all_that_is_chosen_is_part_of_the_models_identity() -> None:
     assert len({learn(data, recipe).model_id for recipe in recipes}) == len(recipes)
 
 
+@pytest.mark.slow
 def test_every_head_keeps_the_promises_of_a_head(tmp_path: Path) -> None:
     from lake import skops_file
 
@@ -245,6 +246,7 @@ def test_the_newest_verdict_replaces_a_label_and_doubt_leaves_the_patch_out(full
     assert list(numbered(rows_of(full_lake, plain))) == list(numbered(before))
 
 
+@pytest.mark.slow
 def test_a_model_trained_with_reviews_names_their_version_and_is_trained_again_after_new_ones(
     own_lake: TestLake,
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_changed_slide_is_done_again_and_leaves_nothing_of_the_old_one(full_la
     full_lake.ok("check")
 
 
+@pytest.mark.slow
 def test_a_slide_that_changes_and_changes_back_is_whole_again(lake: TestLake, tmp_path: Path) -> None:
     first, second = (256, 128, 256, 128), (0, 0, 64, 64)
     for tissue in (first, second, first):
