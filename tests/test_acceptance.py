@@ -12,12 +12,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 from support import ROOT, SHARED, TestLake
+from test_docs import load
 
 from lake import connect, store
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
 TILING = ("--patch-px", "96", "--mpp", "0.972", "--min-tissue", "0.05", "--encoder", "efficientnet_lite0")
+
+VALIDATION = ("tumor_009", "tumor_010", "normal_005", "normal_006")
+PAGE = (ROOT / "docs/evaluation.md").read_text(encoding="utf-8")
+transcript = load(ROOT / "docs/transcript.py")
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,12 @@ def histolake(folder: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def camelyon(tmp_path_factory: pytest.TempPathFactory, mosaic_tool: Callable[..., Path]) -> Camelyon:
-    """12 training slides and 4 test slides after the whole workflow."""
+    """12 training, 4 validation and 4 test slides after the whole workflow; docs/evaluation.md goes on from here."""
     folder = tmp_path_factory.mktemp("camelyon")
-    mosaic_tool(folder / "train", tumor=8, normal=4)
+    mosaic_tool(folder / "train", tumor=10, normal=6)
     mosaic_tool(folder / "test", source="valid", tumor=3, normal=1, grid=24, first=101)
-    rows = [f"{path.stem},{part}" for part in ("train", "test") for path in sorted((folder / part).glob("*.tif"))]
+    slides = [(path.stem, part) for part in ("train", "test") for path in sorted((folder / part).glob("*.tif"))]
+    rows = [f"{slide},{'validation' if slide in VALIDATION else part}" for slide, part in slides]
     (folder / "manifest.csv").write_text("\n".join(["slide_id,split", *rows]))
     annotations = ("--annotations", "train/*.xml", "--annotations", "test/*.xml")
     histolake(folder, "ingest", "train/*.tif", "test/*.tif", *annotations, "--manifest", "manifest.csv")
@@ -118,3 +124,11 @@ def test_a_real_scanners_slide_goes_through_alone(camelyon: Camelyon) -> None:
 def test_a_heatmap_is_drawn_of_a_tumor_slide(camelyon: Camelyon) -> None:
     histolake(camelyon.folder, "heatmap", "tumor_001", "--out", "tumor_001.png")
     assert (camelyon.folder / "tumor_001.png").stat().st_size > 100_000
+
+
+def test_the_transcript_of_evaluation_prints_what_the_page_shows(camelyon: Camelyon) -> None:
+    said = transcript.transcript(PAGE)
+    printed = transcript.run([command for command, _ in said], camelyon.folder)
+    assert len(printed) == len(said) > 5
+    for (command, before), (_, now) in zip(said, printed, strict=True):
+        assert transcript.difference(before, now) is None, command
