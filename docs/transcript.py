@@ -11,10 +11,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
+from lake.tables import TABLES
+
 BLOCK = re.compile(r"(?<=```console\n)(.*?)(?=```\n)", re.DOTALL)
-ID = re.compile(r"\b(?=[0-9a-f]*\d)(?=\d*[a-f])[0-9a-f]{6,64}\b|\b\d{4}-\d\d-\d\d[ T][\d:.]+\b|\b\d{8}T\d{6}-\w+\b")
+FRAMES = re.compile("[─━│┃┏┓┡┩└┘┳╇┴├┌┐┬┼┤]+")
+VARYING = re.compile(
+    r"\b(?=[0-9a-f]*\d)(?=\d*[a-f])[0-9a-f]{6,64}\b|\b\d{4}-\d\d-\d\d[ T][\d:.]+|\b\d{8}T\d{6}-\w+\b"
+    rf"|\b(?:version|{'|'.join(TABLES)}) \d+\b"
+)
 NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w.])")
 WIDTH = 100  # columns of the terminal
 ABSOLUTE, RELATIVE = 0.06, 0.1  # how far numbers may differ: processors round differently
@@ -72,23 +79,25 @@ def run(lines: list[str], folder: Path) -> list[tuple[str, str]]:
         text=True,
         check=False,
     )
-    parts = re.split(r"^=== \d+ ===\n", done.stdout, flags=re.MULTILINE)[1:]
+    printed = done.stdout.replace(str(folder.resolve()), "").replace(str(folder), "")
+    parts = re.split(r"^=== \d+ ===\n", printed, flags=re.MULTILINE)[1:]
     return list(zip(lines, parts, strict=True))
 
 
 def difference(said: str, printed: str) -> str | None:
     """The first thing that differs in earnest: a word, or a number by more than rounding; None without any.
 
-    Hashes and times are as good as any others.
+    Where lines break does not count; hashes, times and table versions are as good as any others.
     """
-    said, printed = (ID.sub("ID", text) for text in (said, printed))
-    for line in range(max(len(said.splitlines()), len(printed.splitlines()))):
-        pair = [(text.splitlines()[line : line + 1] or [""])[0] for text in (said, printed)]
-        words = [" ".join(re.sub("[─━│┃┏┓┡┩└┘┳╇┴]+", " ", NUMBER.sub("#", text)).split()) for text in pair]
-        numbers = [[float(each.replace(",", "")) for each in NUMBER.findall(text)] for text in pair]
-        if words[0] != words[1] or any(not _is_close(*each) for each in zip(*numbers, strict=True)):
-            return f"the page says {pair[0]!r}, the command prints {pair[1]!r}"
-    return None
+    pair = [VARYING.sub("ID", " ".join(FRAMES.sub(" ", text).split())) for text in (said, printed)]
+    words = [NUMBER.sub("#", text).split() for text in pair]
+    numbers = [[float(each.replace(",", "")) for each in NUMBER.findall(text)] for text in pair]
+    for number, (one, other) in enumerate(zip_longest(*words)):
+        if one != other:
+            around = [" ".join(each[max(0, number - 3) : number + 3]) for each in words]
+            return f"the page says {around[0]!r}, the command prints {around[1]!r}"
+    far = [each for each in zip(*numbers, strict=True) if not _is_close(*each)]
+    return f"the page says {far[0][0]:g}, the command prints {far[0][1]:g}" if far else None
 
 
 def _is_close(said: float, printed: float) -> bool:
