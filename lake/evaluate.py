@@ -22,7 +22,6 @@ from lake.tables import METRICS
 from udfs.errors import ModelError
 
 BY_SLIDE = "by_slide"
-USUAL = {"protocol": BY_SLIDE, "threshold": 0.5, "calibration": "none"}  # of models that an older histolake trained
 TABLES_READ = {
     "patch": ("slides", "annotations", "labels", "predictions"),
     "slide": ("slides", "annotations", "patches", "predictions", "detections", "slide_scores"),
@@ -66,7 +65,6 @@ def evaluate(
     Raises ModelError when nothing of it can be measured, or it was trained on slides that are held out now.
     """
     row = models.find(root, model)
-    row = {**row, **{name: usual for name, usual in USUAL.items() if row[name] is None}}
     peaks, patch_set = peaks or Peaks(), row["patch_set"]
     with session.connect(root, read_only=False, udfs=()) as con:
         _refuse_leak(con, row)

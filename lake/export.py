@@ -20,7 +20,6 @@ from udfs.errors import HistolakeError
 from udfs.slide import Area
 
 GEOJSON, CSV = ".geojson", ".csv"
-THRESHOLD = 0.5  # of models that have none of their own
 TUMOR, NORMAL, HOTSPOT = Class("Tumor", (200, 0, 0)), Class("Normal", (0, 114, 178)), Class("Hotspot", (230, 159, 0))
 EXCLUDED, UNKNOWN = (120, 120, 120), (204, 121, 167)  # colors of other groups
 ANNOTATION_TABLES = ("annotations",)
@@ -131,7 +130,7 @@ def write_tiles(
 
     Raises HistolakeError for tiles that lack a column or whose probability is no probability.
     """
-    threshold = THRESHOLD if model["threshold"] is None else float(model["threshold"])
+    threshold = float(model["threshold"])
     about = _about(con, PREDICTION_TABLES, model) | {"slide_id": slide_id, "threshold": threshold}
     return write_geojson(path, tile_objects(scored(tiles, PROBABILITY), slide_id, model["model_id"], threshold), about)
 

@@ -124,8 +124,8 @@ def create(root: Path, seed: int = 0) -> None:
     if written >= FORMAT:
         return
     run_id = new_run_id()
-    for table in (TABLES[name] for name in GROWN):
-        _add_columns(root, table, run_id)
+    for name, usual in GROWN.items():
+        _add_columns(root, TABLES[name], usual, run_id)
     put(root, "annotation_groups", default_groups(), run_id)
     if setting(root, "seed") is None:
         put(root, "settings", [{"name": "seed", "value": str(seed)}], run_id)
@@ -143,13 +143,13 @@ def default_groups() -> list[dict[str, Any]]:
     return duckdb.sql(query("defaults/annotation_groups")).pl().to_dicts()
 
 
-def _add_columns(root: Path, table: Table, run_id: str) -> None:
-    """Give a small table of an older lake its new columns, NULL in the rows that it has."""
+def _add_columns(root: Path, table: Table, usual: Mapping[str, Any], run_id: str) -> None:
+    """Give a small table of an older lake its new columns, with what is `usual`, else NULL, in the rows it has."""
     held = rows(root, table.name)
     missing = [field for field in table.schema if field.name not in held.columns]
     if not missing:
         return
-    filled = held.with_columns(pl.lit(None).alias(field.name) for field in missing)
+    filled = held.with_columns(pl.lit(usual.get(field.name)).alias(field.name) for field in missing)
     data = filled.select(table.schema.names).to_arrow().cast(table.schema)
 
     def attempt() -> int:

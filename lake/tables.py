@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 FORMAT = 2  # of the lake; a lake of a higher number was written by a newer histolake
-GROWN = ("models", "metrics")  # tables that had fewer columns in lakes of format 1
+GROWN: dict[str, dict[str, str | float]] = {
+    "models": {"protocol": "by_slide", "head": "logistic", "calibration": "none", "threshold": 0.5},
+    "metrics": {},
+}
+"""Tables that had fewer columns in lakes of format 1, and what held then of those that are new; NULL for others."""
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "VARCHAR": pa.string(),

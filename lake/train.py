@@ -62,10 +62,8 @@ class Recipe:
 
 
 def recipe_of(model: Mapping[str, Any]) -> Recipe:
-    """How a model was trained, by its row of `models`; what an older histolake left open is as it was then."""
-    told = {
-        name: model[name] for name in ("patch_set", "encoder_id", "label_rule", *CHOICES) if model[name] is not None
-    }
+    """How a model was trained, by its row of `models`."""
+    told = {name: model[name] for name in ("patch_set", "encoder_id", "label_rule", *CHOICES)}
     return Recipe(**told, with_reviews="reviews" in json.loads(model["table_versions"]))
 
 

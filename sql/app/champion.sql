@@ -9,7 +9,7 @@ select
     m.patch_px,
     m.mpp,
     m.label_rule,
-    coalesce(m.threshold, 0.5) as threshold,
+    m.threshold,
     m.uri,
     m.trained_at
 from models as m

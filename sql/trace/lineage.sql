@@ -71,8 +71,8 @@ select
     m as model,
     {
         'probability': r.probability,
-        'threshold': coalesce(m.threshold, 0.5),
-        'decision': if(r.probability >= coalesce(m.threshold, 0.5), 'tumor', 'normal'),
+        'threshold': m.threshold,
+        'decision': if(r.probability >= m.threshold, 'tumor', 'normal'),
         'is_trained_on': list_contains(from_json(m.training_slides, '["VARCHAR"]'), $slide_id),
         'position': r.position,
         'patches': r.patches

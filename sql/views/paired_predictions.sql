@@ -19,8 +19,8 @@ select
     t.split,
     a.probability as probability_a,
     b.probability as probability_b,
-    coalesce(m.threshold, 0.5) as threshold_a,
-    coalesce(n.threshold, 0.5) as threshold_b,
+    m.threshold as threshold_a,
+    n.threshold as threshold_b,
     l.label,
     a.bucket
 from predictions as a

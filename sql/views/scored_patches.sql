@@ -20,7 +20,7 @@ select
     l.label_rule,
     l.label,
     p.probability,
-    coalesce(m.threshold, 0.5) as threshold,
+    m.threshold,
     p.bucket
 from predictions as p
 inner join models as m on p.model_id = m.model_id
