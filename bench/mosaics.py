@@ -72,7 +72,7 @@ def build(out: Path, tool: Path, patches: Path, stain: float, **options: int) ->
 
 def histolake(folder: Path, *words: str) -> str:
     """Run a command on the lake in `folder`; returns what it printed."""
-    command = [sys.executable, "-m", "lake", *words, "--lake", "lake"]
+    command = [str(Path(sys.executable).with_name("histolake")), *words, "--lake", "lake"]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return done.stdout
 

@@ -43,7 +43,7 @@ def main() -> None:
             name: {key: measured[name][key] for key in measured[name] if key not in ("split", "name")} for name in NAMES
         },
     }
-    columns = ("test patches", "by slide", "patches drawn at random", "flattered by")
+    columns = ("test patches", "by slide", "patches drawn at random", "difference")
     table = report.grid(columns, [line(name, measured[name]) for name in NAMES])
     words = f"{table}\n\n95 % intervals by bootstrap over slides. {results['machine']}."
     report.write("protocols", results, "evaluation.md", {"protocols": words})
