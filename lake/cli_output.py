@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -15,7 +16,10 @@ from rich.text import Text
 
 from lake.pipeline import Summary
 
-stdout = Console(highlight=False, soft_wrap=True)
+WIDEST = 1000  # columns of a table that goes into a file or a pipe, where nothing needs to be folded
+IS_ON_SCREEN = sys.stdout.isatty() or "COLUMNS" in os.environ
+
+stdout = Console(highlight=False, soft_wrap=True, width=None if IS_ON_SCREEN else WIDEST)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -38,7 +42,7 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """A table on stdout; numbers to the right."""
+    """A table on stdout, as wide as the terminal at most; numbers to the right."""
     cells = [[_cell(value) for value in row] for row in rows]
     table = Table(title=title, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,19 @@ def test_sql_prints_every_format(full_lake: TestLake) -> None:
     words = [sys.executable, "-m", "lake", "sql", query, "--format", "parquet", "--lake", str(full_lake.root)]
     parquet = subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout
     assert pl.read_parquet(io.BytesIO(parquet)).height == 2
+
+
+@pytest.mark.parametrize(("columns", "is_whole"), [(None, True), ("40", False)])
+def test_a_table_is_folded_for_a_terminal_and_whole_in_a_file(
+    full_lake: TestLake, columns: str | None, is_whole: bool
+) -> None:
+    query = "select repeat('long', 20) as first, repeat('wide', 20) as second"
+    words = [sys.executable, "-m", "lake", "sql", query, "--lake", str(full_lake.root)]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    if columns:
+        environment["COLUMNS"] = columns
+    out = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert (f"{'long' * 20} │ {'wide' * 20}" in out) == is_whole
 
 
 def test_sql_without_a_query_lists_tables_views_and_functions(full_lake: TestLake) -> None:
