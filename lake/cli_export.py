@@ -101,8 +101,12 @@ def export_predictions(
 def export_hotspots(
     out: Annotated[Path, typer.Option(help="A folder for a file a slide, or one file of one slide.")],
     format: Annotated[
-        Format, typer.Option(help="QuPath points, or Camelyon16's rows probability,x,y for its FROC.")
-    ] = Format.geojson,
+        Format | None,
+        typer.Option(
+            help="QuPath points, or Camelyon16's rows probability,x,y for its FROC; by default as --out ends, "
+            "geojson in a folder."
+        ),
+    ] = None,
     slide: Slides = None,
     model: Model = None,
     detection_radius_um: Annotated[
@@ -118,6 +122,7 @@ def export_hotspots(
     """Write the peaks of the heatmaps, highest first."""
     from lake import export
 
+    format = format or (Format.csv if out.suffix.lower() == export.CSV else Format.geojson)
     written = export.export_hotspots(
         session.lake_path(lake),
         out,

@@ -186,6 +186,19 @@ def test_hotspots_are_camelyons_rows_highest_first_also_of_slides_without_any(
         assert sorted(rows) == sorted((p, int(x), int(y)) for p, x, y in expected)
         assert [p for p, _, _ in rows] == sorted((p for p, _, _ in rows), reverse=True)
     assert any(each["objects"] for each in told)
+    one = (
+        "export",
+        "hotspots",
+        "--slide",
+        "tumor_4",
+        "--detection-radius-um",
+        "100",
+        "--out",
+        str(tmp_path / "one.csv"),
+    )
+    full_lake.ok(*one)
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "froc" / "tumor_4.csv").read_bytes()
+    refused(full_lake(*one, "--format", "geojson"), "one.csv", ".geojson")
 
 
 def test_hotspots_are_points_that_qupath_lists_in_their_order(full_lake: TestLake, tmp_path: Path) -> None:
