@@ -19,10 +19,10 @@ from udfs.errors import HistolakeError, TileError
 from udfs.slide import Area, FileState, Pixels, file_state
 from viewer.pictures import Pictures
 
-JPEG_QUALITY = 85
+JPEG: dict[str, int] = {"quality": 85, "subsampling": 0}  # stains differ in color: chroma at full resolution
 THUMBNAIL_PX = 256  # of the longer side
 WORKERS = max(2, min(8, os.cpu_count() or 2))  # pictures read and encoded at a time
-KEPT_BYTES = 128 * 2**20  # of encoded pictures: some 10,000 tiles
+KEPT_BYTES = 128 * 2**20  # of encoded pictures: some 4,000 tiles
 NOT_FOUND, FAILED = 404, 500
 NOBODY_WAITS = 499  # the client closed the connection: nobody sees this status
 
@@ -78,7 +78,7 @@ def _tag(scan: Scan, state: FileState) -> str:
 
 def _jpeg(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(pixels).save(buffer, "JPEG", **JPEG)
     return buffer.getvalue()
 
 
