@@ -49,6 +49,10 @@ bench-evaluation: install ## how evaluation agrees with masks, what it costs, wh
 	.venv/bin/python bench/evaluation.py
 	.venv/bin/python bench/protocols.py
 
+.PHONY: bench-app
+bench-app: has-browser install ## how long the app takes on 10 million predictions, into docs/benchmarks.md; some minutes
+	.venv/bin/python bench/app_speed.py
+
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff
 	$(IN_VENV) ruff check

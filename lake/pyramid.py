@@ -74,7 +74,7 @@ def write_pyramid(path: Path, pixels: NDArray[np.uint8], *, mpp: float, descript
     """
     levels = _halved(Image.fromarray(pixels))
     write_levels(path, levels, tile_px=TILE_PX, photometric="ycbcr", mpp=(mpp, mpp), description=description)
-    _declare_jpeg(path)
+    declare_jpeg(path)
 
 
 def _halved(image: Image.Image) -> Iterator[Level]:
@@ -84,7 +84,8 @@ def _halved(image: Image.Image) -> Iterator[Level]:
         yield Level(image.width, image.height, _encoded_tiles(image))
 
 
-def _declare_jpeg(path: Path) -> None:
+def declare_jpeg(path: Path) -> None:
+    """Set the tag that says JPEG in a file of `write_levels` whose tiles are JPEG, of YCbCr without subsampling."""
     with tifffile.TiffFile(path, mode="r+") as tiff:
         for page in tiff.pages:
             page.aspage().tags["Compression"].overwrite(int(tifffile.COMPRESSION.JPEG))
