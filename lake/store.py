@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import json
+import os
 import random
 import time
 import uuid
@@ -194,6 +195,19 @@ def open_table(root: Path, name: str, at: int | None = None) -> DeltaTable:
     except (DeltaError, OSError) as error:
         wanted = "" if at is None else f" at version {at}"
         raise LakeError(f"{root / name}{wanted}: cannot be opened: {error}") from error
+
+
+def newest_commit(root: Path, name: str) -> tuple[str, int]:
+    """The file of the table's newest commit and when it was written, ns: found without opening the table.
+
+    Another after every commit, and when the lake is made anew at the same place.
+    """
+    try:
+        with os.scandir(root / name / "_delta_log") as files:
+            newest = max((file for file in files if file.name.endswith(".json")), key=lambda file: file.name)
+            return newest.name, newest.stat().st_mtime_ns
+    except (OSError, ValueError):
+        raise LakeError(f"{root}: no table {name!r}; is this a lake? `histolake ingest` makes one") from None
 
 
 def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, DeltaTable]:

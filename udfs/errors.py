@@ -11,6 +11,10 @@ class SlideError(HistolakeError):
     """A slide, or a region of it, that cannot be opened or read."""
 
 
+class TileError(HistolakeError):
+    """A tile that a slide's pyramid does not have."""
+
+
 class AnnotationError(HistolakeError):
     """An annotation file that cannot be understood."""
 

@@ -1,0 +1,12 @@
+"""What the app's server answers besides its pages."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from viewer import tiles
+
+ROUTES = [
+    Route("/histolake/tiles/{slide_id:path}/{level:int}/{column:int}_{row:int}.jpeg", tiles.tile),
+    Route("/histolake/thumbnails/{slide_id:path}.jpeg", tiles.thumbnail),
+]
