@@ -114,7 +114,6 @@ def _pane(lake: Lake, shown: Shown) -> dict[str, Any]:
     return {
         "slide_id": slide_id,
         "tiles": f"/histolake/tiles/{quoted}",
-        "file": slide["fingerprint"],
         "left": slide["left_edge"],
         "top": slide["top_edge"],
         **{name: slide[name] for name in ("width", "height", "mpp_x", "mpp_y")},

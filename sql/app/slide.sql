@@ -11,7 +11,6 @@ select
     label,
     status,
     error,
-    fingerprint,
     mpp_x,
     mpp_y,
     coalesce(bounds_x, 0) as left_edge,

@@ -32,6 +32,7 @@ export class Pane {
       navigatorPosition: "TOP_RIGHT",
       navigatorAutoFade: false,
       navigatorSizeRatio: 0.18,
+      navigatorMaintainSizeRatio: true,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: false },
       gestureSettingsTouch: { clickToZoom: false, dblClickToZoom: false },
       gestureSettingsPen: { clickToZoom: false, dblClickToZoom: false },
@@ -90,7 +91,7 @@ export class Pane {
   }
 
   open(view) {
-    const { tiles, file, width, height } = this.spec;
+    const { tiles, width, height } = this.spec;
     this.isExplained = false;
     this.heatmap = null;
     this.outlines = null;
@@ -106,7 +107,7 @@ export class Pane {
       tileOverlap: OVERLAP_PX,
       minLevel: SMALLEST_LEVEL,
       maxLevel: Math.ceil(Math.log2(Math.max(width, height))),
-      getTileUrl: (level, column, row) => `${tiles}/${level}/${column}_${row}.jpeg?file=${file}`,
+      getTileUrl: (level, column, row) => `${tiles}/${level}/${column}_${row}.jpeg`,
     });
   }
 
