@@ -71,6 +71,7 @@ class SlideViewer {
       this.panes[index] ??= new Pane(this.hosts[index], this.events());
       const view = isNew && index === 0 ? viewInAddress(spec.slide_id) : null;
       const isOther = spec.slide_id !== this.panes[index].spec?.slide_id;
+      if (isOther) this.controls.message.hidden = true;
       if (isOther && index === 0) this.hotspot = -1;
       this.panes[index].show(spec, view);
     });
