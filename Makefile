@@ -64,6 +64,10 @@ lint: install ## ruff, mypy, sqlfluff
 docs: install ## the generated pages of docs/, from the code
 	.venv/bin/python docs/generate.py
 
+.PHONY: viewer-library
+viewer-library: ## OpenSeadragon for the viewer, by npm, checked against viewer/component/vendor.toml
+	$(PYTHON) viewer/component/vendor.py
+
 .PHONY: lock
 lock: ## requirements.lock, anew from pyproject.toml; newer versions too: make lock UPGRADE=--upgrade
 	@test -n "$(UV)" || { echo "make lock needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }

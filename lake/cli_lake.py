@@ -16,6 +16,8 @@ from lake.cli_options import AsJson, Lake, Trace
 from lake.cli_output import print_frame, print_json, print_table, say
 from udfs.errors import HistolakeError, LakeError
 
+PRIVATE = ("--server.address", "127.0.0.1", "--browser.gatherUsageStats", "false", "--server.showEmailPrompt", "false")
+
 encoders = typer.Typer(help="List, fetch and add encoders.", no_args_is_help=True)
 
 
@@ -253,7 +255,7 @@ def open_app(
 ) -> None:
     """Open the app: worklist, heatmaps and metrics in the browser."""
     page = Path(__file__).resolve().parent.parent / "app.py"
-    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port), *PRIVATE]
     environment = {**os.environ, "HISTOLAKE_LAKE": str(session.lake_path(lake))}
-    # in the checkout's folder, where .streamlit/config.toml keeps the page to this machine
+    # in the folder of app.py, whose .streamlit/config.toml, in a checkout, Streamlit reads too
     raise typer.Exit(subprocess.call(command, cwd=page.parent, env=environment))  # noqa: S603 (our own words)

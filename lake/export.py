@@ -189,6 +189,14 @@ def export_hotspots(
     return written
 
 
+def write_hotspots(path: Path, peaks: pl.DataFrame, model_id: str, about: Mapping[str, Any]) -> int:
+    """Write the rows of sql/app/hotspots.sql as QuPath points at the centres of their patches; returns how many."""
+    centres = peaks.with_columns(
+        x=pl.col("x") + pl.col("span_x") / 2, y=pl.col("y") + pl.col("span_y") / 2, smoothing_um=pl.lit(0.0)
+    )
+    return write_geojson(path, _points(centres, model_id), about)
+
+
 def _points(peaks: pl.DataFrame, model_id: str) -> Iterator[PathObject]:
     for row in peaks.iter_rows(named=True):
         yield PathObject(

@@ -16,7 +16,6 @@ from lake import session, store
 from lake.sql_files import query
 from udfs.errors import LakeError
 
-HOTSPOTS = 8
 ROC_POINTS = 200  # a split: more than a chart can show
 
 Row = dict[str, Any]
@@ -27,17 +26,6 @@ class Lake(NamedTuple):
 
     root: str
     version: int
-
-
-@dataclass(frozen=True)
-class SlideView:
-    """A slide beside the champion's predictions of it, and the table versions that they were read at."""
-
-    slide: Row
-    model: Row | None
-    tiles: pl.DataFrame
-    hotspots: pl.DataFrame
-    versions: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -61,19 +49,6 @@ def worklist(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/worklist.sql."""
     with _connection(lake) as con:
         return con.execute(query("app/worklist")).pl()
-
-
-@st.cache_data(max_entries=32, show_spinner="Reading the slide …")
-def slide_view(lake: Lake, slide_id: str, patch_set: str | None) -> SlideView:
-    """A slide that is in the lake, with its predictions in the tiling `patch_set`; None: it has none."""
-    with _connection(lake) as con:
-        slide = con.execute(query("app/slide"), {"slide_id": slide_id}).pl().row(0, named=True)
-        model = _champion(con)
-        where = {"slide_id": slide_id, "patch_set": patch_set}
-        model_id = model["model_id"] if model else None
-        tiles = con.execute(query("app/heatmap_tiles"), {**where, "model_id": model_id}).pl()
-        hotspots = con.execute(query("app/hotspots"), {**where, "patches": HOTSPOTS}).pl()
-        return SlideView(slide, model, tiles, hotspots, session.versions(con))
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the metrics …")

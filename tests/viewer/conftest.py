@@ -10,18 +10,21 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
 
+from viewer import slides
+
 Open = Callable[..., AppTest]
 
 
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """`open_page(root, "heatmap", slide="tumor_1")`: a page of the app on the lake at `root`."""
+    """`open_page(root, "viewer", slide="tumor_1")`: a page of the app on the lake at `root`."""
 
     def opened(root: Path, page: str, **query: str) -> AppTest:
         st.cache_data.clear()  # tests change the lake at one path in different ways
+        slides.forget()
         monkeypatch.setenv("HISTOLAKE_LAKE", str(root))
-        app = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
-        app.switch_page(f"viewer/pages/{page}.py")
+        app = AppTest.from_file(ROOT / "viewer/navigation/main.py", default_timeout=60).run()
+        app.switch_page(f"../pages/{page}.py")
         for name, value in query.items():
             app.query_params[name] = value
         app.run()

@@ -16,7 +16,7 @@ from lake.heatmap_frame import BANNER
 
 Open = Callable[..., AppTest]
 
-PAGES = ("worklist", "heatmap", "metrics")
+PAGES = ("worklist", "viewer", "metrics")
 
 
 def words(app: AppTest) -> str:
@@ -101,59 +101,7 @@ def test_a_lake_without_predictions_says_which_commands_are_missing(
 ) -> None:
     lake.ok("ingest", str(finished[0] / "slides" / "normal_1.tif"))
     assert "histolake predict" in words(open_page(lake.root, "worklist"))
-    assert "histolake predict" in words(open_page(lake.root, "heatmap", slide="normal_1"))
     assert "histolake train" in words(open_page(lake.root, "metrics"))
-
-
-def test_the_heatmap_page_names_slide_model_and_table_versions(open_page: Open, full_lake: TestLake) -> None:
-    app = open_page(full_lake.root, "heatmap", slide="tumor_4")
-    assert app.selectbox(key="slide").value == "tumor_4"
-    text = words(app)
-    assert full_lake.read("models")["model_id"][0] in text
-    assert f"predictions {full_lake.versions()['predictions']}" in text
-
-
-def test_the_heatmap_page_draws_the_slide_and_its_hottest_patches(open_page: Open, full_lake: TestLake) -> None:
-    pictures = open_page(full_lake.root, "heatmap", slide="tumor_4").get("image")
-    assert len(pictures) == 2
-
-
-def test_choosing_a_hottest_patch_goes_there(open_page: Open, full_lake: TestLake) -> None:
-    app = open_page(full_lake.root, "heatmap", slide="tumor_4")
-    app.pills(key="hotspot of tumor_4").select(1).run()
-    hottest = (
-        full_lake.read("predictions")
-        .filter(slide_id="tumor_4")
-        .sort("probability", "y", "x", descending=[True, False, False])
-    )
-    x, y = hottest["x"][0] + 32, hottest["y"][0] + 32
-    assert (app.slider(key="x of tumor_4").value, app.slider(key="y of tumor_4").value) == (x, y)
-    assert app.select_slider(key="magnification of tumor_4").value > 1
-    assert "Patch 1 of the hottest" in [element.value for element in app.subheader]
-
-
-def test_the_zoomed_region_is_given_as_the_command_line_takes_it(open_page: Open, full_lake: TestLake) -> None:
-    app = open_page(full_lake.root, "heatmap", slide="tumor_4")
-    app.select_slider(key="magnification of tumor_4").set_value(2).run()
-    assert [element.value for element in app.code] == ["256,192,512,384"]
-
-
-def test_a_slide_that_is_not_in_the_lake_is_a_sentence(open_page: Open, full_lake: TestLake) -> None:
-    app = open_page(full_lake.root, "heatmap", slide="tumor_99")
-    assert "no slide 'tumor_99'" in words(app)
-    assert app.selectbox(key="slide").value is None
-
-
-def test_a_failed_slide_shows_its_reason_and_no_picture(open_page: Open, lake_with_failure: TestLake) -> None:
-    app = open_page(lake_with_failure.root, "heatmap", slide="broken")
-    assert "OpenSlide does not know this format" in words(app)
-    assert not app.get("image")
-
-
-def test_a_slide_file_that_was_moved_is_a_sentence(open_page: Open, full_lake: TestLake, slides: Path) -> None:
-    (slides / "tumor_4.tif").rename(slides / "elsewhere.tif")
-    app = open_page(full_lake.root, "heatmap", slide="tumor_4")
-    assert any("tumor_4" in error.value.replace("\\", "") for error in app.error)
 
 
 def test_the_metrics_page_shows_what_evaluate_stored(open_page: Open, full_lake: TestLake) -> None:
@@ -175,7 +123,7 @@ def test_metrics_of_an_older_lake_are_said_to_be_old(open_page: Open, lake_with_
 
 def test_the_pages_import_neither_mlflow_nor_an_encoder() -> None:
     code = (
-        "import sys, viewer.frame, viewer.heatmap, viewer.metrics, viewer.worklist;"
+        "import sys, viewer.frame, viewer.metrics, viewer.routes, viewer.slide_viewer, viewer.worklist;"
         "print([m for m in ('mlflow', 'sklearn', 'torch', 'onnxruntime', 'keras') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -142,9 +142,23 @@ def test_reliability_counts_every_labelled_patch_once(full_lake: TestLake) -> No
     assert bins.filter(pl.col("mean_probability").sub(pl.col("tenth") / 10 + 0.05).abs() > 0.05 + 1e-9).is_empty()
 
 
-def test_hotspots_are_the_highest_predictions_in_order(full_lake: TestLake) -> None:
-    patch_set = full_lake.read("patch_sets")["patch_set"][0]
-    hottest = answer(full_lake, "hotspots", slide_id="tumor_4", patch_set=patch_set, patches=5)
-    expected = full_lake.read("predictions").filter(slide_id="tumor_4")["probability"].top_k(5)
-    assert hottest["probability"].to_list() == expected.sort(descending=True).to_list()
-    assert hottest["position"].to_list() == [1, 2, 3, 4, 5]
+def hotspots(lake: TestLake, **values: Any) -> pl.DataFrame:
+    row = lake.read("predictions").filter(slide_id="tumor_4").row(0, named=True)
+    where = {name: row[name] for name in ("slide_id", "model_id", "patch_set")}
+    return answer(lake, "hotspots", **{**where, "radius_um": 100.0, "candidates": 1000, "hotspots": 100, **values})
+
+
+def test_hotspots_are_patches_that_no_higher_one_is_near(full_lake: TestLake) -> None:
+    found = hotspots(full_lake)
+    assert found["probability"].is_sorted(descending=True)
+    assert found["rank"].to_list() == list(range(1, found.height + 1))
+    peaks = set(found.select("x", "y").rows())
+    scored = full_lake.read("predictions").filter(slide_id="tumor_4").select("x", "y", "probability").rows()
+    for x, y, probability in scored:
+        rivals = [(-p, v, u) < (-probability, y, x) for u, v, p in scored if (u - x) ** 2 + (v - y) ** 2 < 100**2]
+        assert ((x, y) in peaks) == (not any(rivals))
+
+
+def test_hotspots_are_at_most_as_many_as_asked_for(full_lake: TestLake) -> None:
+    assert hotspots(full_lake, hotspots=2).rows() == hotspots(full_lake).head(2).rows()
+    assert hotspots(full_lake, candidates=1)["rank"].to_list() == [1]

@@ -1,4 +1,4 @@
-"""Worklist: one row per slide, the most suspicious first. Choosing one opens its heatmap."""
+"""Worklist: one row per slide, the most suspicious first. Choosing one opens it in the viewer."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from viewer.worklist import show_table
 st.title("Worklist")
 slide_id = show_table(reading.worklist(reading.open_lake()))
 if slide_id:
-    st.switch_page("viewer/pages/heatmap.py", query_params={"slide": slide_id})
+    st.switch_page("../pages/viewer.py", query_params={"slide": slide_id})

@@ -1,0 +1,7 @@
+-- slide_names: the slides that there are to look at.
+--
+-- grain     one row per slide
+
+select slide_id, status
+from slides
+order by slide_id

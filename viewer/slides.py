@@ -1,0 +1,124 @@
+"""What is known of a slide: its models, hotspots and outlines, and heatmaps as grids; kept until the lake changes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import polars as pl
+
+from lake import session, store
+from lake.patch_grid import PatchGrid, label_grid, lattice, probability_grid
+from lake.sql_files import query
+from udfs.errors import HistolakeError
+from viewer.reading import Lake, Row
+from viewer.snapshots import connected, reading
+
+HOTSPOTS = 40
+HOTSPOT_RADIUS_UM = 250.0  # least distance between two
+HOTSPOT_CANDIDATES = 3000  # patches that hotspots are looked for among
+GRIDS = 32  # kept in memory; one is rarely above a megabyte
+
+
+@lru_cache(maxsize=4)
+def names(lake: Lake) -> pl.DataFrame:
+    """slide_id and status of every slide."""
+    with reading(lake) as con:
+        return con.execute(query("app/slide_names")).pl()
+
+
+@lru_cache(maxsize=256)
+def slide(lake: Lake, slide_id: str) -> Row:
+    """The row of sql/app/slide.sql. Raises HistolakeError when the lake has no such slide."""
+    with reading(lake) as con:
+        rows = con.execute(query("app/slide"), {"slide_id": slide_id}).pl().to_dicts()
+    if not rows:
+        raise HistolakeError(
+            f"the lake has no slide {slide_id!r}; choose one of the {names(lake).height:,} that it has"
+        )
+    return rows[0]
+
+
+@lru_cache(maxsize=64)
+def models(lake: Lake, slide_id: str) -> tuple[Row, ...]:
+    """The rows of sql/app/slide_models.sql: every model, the champion first."""
+    with reading(lake) as con:
+        return tuple(con.execute(query("app/slide_models"), {"slide_id": slide_id}).pl().to_dicts())
+
+
+def model(lake: Lake, slide_id: str, model_id: str | None) -> Row:
+    """What a model, the champion by default, has scored of a slide.
+
+    Raises HistolakeError when there is no such model, or no champion.
+    """
+    found = models(lake, slide_id)
+    for row in found:
+        if row["model_id"] == model_id or (model_id is None and row["is_champion"]):
+            return row
+    known = ", ".join(row["model_id"] for row in found) or "none yet; `histolake train` makes one"
+    if model_id is None:
+        raise HistolakeError(f"the lake has no champion; name a model: {known}")
+    raise HistolakeError(f"the lake has no model {model_id!r}; it has {known}")
+
+
+@lru_cache(maxsize=GRIDS)
+def heatmap(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGrid:
+    """The model's probabilities of the slide's patches. Raises HistolakeError when it has scored none."""
+    tiles = _tiles(lake, slide_id, model_id, patch_set)
+    row = model(lake, slide_id, model_id)
+    return probability_grid(tiles, lattice(tiles, row["stride_x"], row["stride_y"]))
+
+
+@lru_cache(maxsize=GRIDS)
+def labels(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGrid:
+    """What annotations say of the patches, cell by cell of the heatmap. Raises HistolakeError as `heatmap`."""
+    tiles = _tiles(lake, slide_id, model_id, patch_set)
+    row = model(lake, slide_id, model_id)
+    with reading(lake) as con:
+        where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
+        labelled = con.execute(query("app/heatmap_labels"), where).pl()
+    return label_grid(labelled, lattice(tiles, row["stride_x"], row["stride_y"]))
+
+
+def _tiles(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataFrame:
+    with reading(lake) as con:
+        where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
+        tiles = con.execute(query("app/heatmap_tiles"), where).pl()
+    if tiles.is_empty():
+        raise HistolakeError(
+            f"slide {slide_id}: model {model_id} has scored no patch of {patch_set}; `histolake predict` scores them"
+        )
+    return tiles
+
+
+@lru_cache(maxsize=64)
+def hotspots(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataFrame:
+    """The rows of sql/app/hotspots.sql."""
+    where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
+    search = {"radius_um": HOTSPOT_RADIUS_UM, "candidates": HOTSPOT_CANDIDATES, "hotspots": HOTSPOTS}
+    with reading(lake) as con:
+        return con.execute(query("app/hotspots"), {**where, **search}).pl()
+
+
+@lru_cache(maxsize=64)
+def outlines(lake: Lake, slide_id: str) -> pl.DataFrame:
+    """The rows of sql/app/outlines.sql."""
+    with reading(lake) as con:
+        return con.execute(query("app/outlines"), {"slide_id": slide_id}).pl()
+
+
+def versions(lake: Lake) -> dict[str, int]:
+    """Delta version of every table at that moment of the lake."""
+    with reading(lake) as con:
+        return session.versions(con)
+
+
+@lru_cache(maxsize=8)
+def identity(root: str) -> str:
+    """What tells this lake from others that were, or will be, served at the same address."""
+    return str(store.open_table(session.lake_path(root), "runs").metadata().id)
+
+
+def forget() -> None:
+    """Read all anew: for lakes that are replaced under their path."""
+    for each in (connected, names, slide, models, heatmap, labels, hotspots, outlines, identity):
+        each.cache_clear()
