@@ -13,7 +13,8 @@ page = st.navigation(
     [
         st.Page("viewer/pages/worklist.py", title="Worklist", default=True),
         st.Page("viewer/pages/heatmap.py", title="Heatmap"),
-        st.Page("viewer/pages/metrics.py", title="Metrics"),
+        st.Page("viewer/pages/models.py", title="Models"),
+        st.Page("viewer/pages/lineage.py", title="Lineage"),
     ],
     position="top",
 )

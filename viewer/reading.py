@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from lake.sql_files import query
 from udfs.errors import LakeError
 
 HOTSPOTS = 8
-ROC_POINTS = 200  # a split: more than a chart can show
 
 Row = dict[str, Any]
 
@@ -40,16 +39,6 @@ class SlideView:
     versions: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Performance:
-    """The champion and what was measured of it."""
-
-    model: Row | None
-    metrics: pl.DataFrame
-    roc_curve: pl.DataFrame
-    reliability: pl.DataFrame
-
-
 def open_lake() -> Lake:
     """The lake that the app was started on, as it is now."""
     root = session.lake_path()
@@ -59,14 +48,14 @@ def open_lake() -> Lake:
 @st.cache_data(max_entries=4, show_spinner="Reading the lake …")
 def worklist(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/worklist.sql."""
-    with _connection(lake) as con:
+    with connection(lake) as con:
         return con.execute(query("app/worklist")).pl()
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading the slide …")
 def slide_view(lake: Lake, slide_id: str, patch_set: str | None) -> SlideView:
     """A slide that is in the lake, with its predictions in the tiling `patch_set`; None: it has none."""
-    with _connection(lake) as con:
+    with connection(lake) as con:
         slide = con.execute(query("app/slide"), {"slide_id": slide_id}).pl().row(0, named=True)
         model = _champion(con)
         where = {"slide_id": slide_id, "patch_set": patch_set}
@@ -76,28 +65,16 @@ def slide_view(lake: Lake, slide_id: str, patch_set: str | None) -> SlideView:
         return SlideView(slide, model, tiles, hotspots, session.versions(con))
 
 
-@st.cache_data(max_entries=4, show_spinner="Reading the metrics …")
-def performance(lake: Lake) -> Performance:
-    """The champion's metrics, and the curves of its predictions on labelled patches."""
-    with _connection(lake) as con:
-        return Performance(
-            _champion(con),
-            con.execute(query("app/model_metrics")).pl(),
-            con.execute(query("app/roc_curve"), {"points": ROC_POINTS}).pl(),
-            con.execute(query("app/reliability")).pl(),
-        )
-
-
 def _champion(con: session.Connection) -> Row | None:
     rows = con.execute(query("app/champion")).pl().to_dicts()
     return rows[0] if rows else None
 
 
 @contextmanager
-def _connection(lake: Lake) -> Iterator[session.Connection]:
-    """DuckDB on the lake without any function; what fails there is a LakeError."""
+def connection(lake: Lake, udfs: Iterable[str] = ()) -> Iterator[session.Connection]:
+    """DuckDB on the lake as it was at that version, with these functions; what fails there is a LakeError."""
     try:
-        with session.connect(Path(lake.root), udfs=()) as con:
+        with session.connect(Path(lake.root), udfs=udfs, at={"runs": lake.version}) as con:
             yield con
     except duckdb.Error as error:
         first = str(error).partition("\n")[0]
