@@ -150,10 +150,22 @@ def make_champion(root: Path, row: Mapping[str, Any], run_id: str, reason: str |
             "every slide, of test slides too; train with --protocol by_slide"
         )
     if champion(root) != row["model_id"]:
+        _point_alias(root, row)
         told = {"model_id": row["model_id"]} | ({"reason": reason} if reason else {})
         store.put(root, "settings", [{"name": CHAMPION, "value": row["model_id"]}], run_id, told)
-        number = str(row["uri"]).rpartition("/")[2]
-        tracking(root).set_registered_model_alias(REGISTERED_NAME, CHAMPION, number)
+
+
+def _point_alias(root: Path, row: Mapping[str, Any]) -> None:
+    client = tracking(root)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(REGISTERED_NAME, CHAMPION, str(row["uri"]).rpartition("/")[2])
+    except MlflowException as error:
+        raise ModelError(
+            f"model {row['model_id']} cannot be the champion: MLflow in {root / 'mlflow'} has no {row['uri']} "
+            f"({error.message}); restore that folder, or train again"
+        ) from error
 
 
 def load_model(root: Path, model_id: str) -> Classifier:

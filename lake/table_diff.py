@@ -72,12 +72,30 @@ def row_changes(before: pl.DataFrame, after: pl.DataFrame, key: tuple[str, ...])
             what = [f"{each}: {_short(held[each])}" for each in differing]
             found.append((*name, "added" if was is None else "removed", "; ".join(what)))
         elif differing:
-            what = [f"{each}: {_short(was.get(each))} → {_short(now.get(each))}" for each in differing]
+            what = [_told(each, was.get(each), now.get(each)) for each in differing]
             found.append((*name, "changed", "; ".join(what)))
     schema: dict[str, Any] = {**{each: after.schema[each] for each in key}, "change": pl.String, "what": pl.String}
     return pl.DataFrame(found, schema, orient="row").select("change", *key, "what").sort("change", *key)
 
 
+def _told(column: str, was: Any, now: Any) -> str:
+    """How a value changed; of JSON objects only the entries that did."""
+    old, new = _object(was), _object(now)
+    if old is None or new is None:
+        return f"{column}: {_short(was)} → {_short(now)}"
+    differing = [name for name in {**new, **old} if old.get(name) != new.get(name)]
+    return "; ".join(f"{column}.{name}: {_short(old.get(name))} → {_short(new.get(name))}" for name in differing)
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, str) or not value.startswith("{"):
+        return None
+    try:
+        return dict(json.loads(value))
+    except ValueError:
+        return None
+
+
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = "NULL" if value is None else str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -14,7 +14,9 @@ COLORS = ("#0072b2", "#d55e00", "#808080")  # at least 3 to 1 on the paper of ei
 SHAPES = ("circle", "square", "diamond")
 DASHES = ([1, 0], [6, 3], [2, 2])
 PAPER = "#808080"  # of lines that are no series
-HEIGHT_PX = 320
+HEIGHT_PX = 350
+SHORT = 10  # letters of a series' name: several then stand beside each other in a legend
+APART = 0.94  # factor of the rate from one series' mark to the next, so that equal ones do not hide each other
 LEAST_RATE = 0.125  # false positives a slide: where the logarithmic axis begins
 
 
@@ -56,9 +58,8 @@ def reliability(bins: pl.DataFrame, names: Sequence[str]) -> alt.LayerChart:
 def slide_scores(scores: pl.DataFrame, names: Sequence[str]) -> alt.Chart:
     """A mark for every slide by label and series; scores: slide_id, label, score, url, `series`."""
     labels = [name for name in ("tumor", "normal", "unknown") if name in scores["label"]]
-    height = 40 + 26 * len(labels) * len(names)
     chart: alt.Chart = (
-        alt.Chart(scores, height=max(height, 180))
+        alt.Chart(scores, height=HEIGHT_PX)
         .mark_point(filled=True, size=90, opacity=0.75)
         .encode(
             x=_unit("x", "score", "score of the slide"),
@@ -78,7 +79,8 @@ def froc(points: pl.DataFrame, curve: pl.DataFrame | None, names: Sequence[str])
 
     points: rate, value, low, high, `series`. curve: rows of sql/metrics/froc_curve.sql with `series`.
     """
-    marks = alt.Chart(points).encode(x=_rate("rate"), color=_color(names))
+    beside = pl.col("series").replace_strict({name: APART**place for place, name in enumerate(names)})
+    marks = alt.Chart(points.with_columns(at=pl.col("rate") * beside)).encode(x=_rate("at"), color=_color(names))
     intervals = marks.mark_rule(strokeWidth=2, opacity=0.6).encode(y=_unit("y", "low", "sensitivity"), y2="high:Q")
     values = marks.mark_point(filled=True, size=80, opacity=1).encode(
         y=_unit("y", "value", "sensitivity"),
@@ -98,7 +100,7 @@ def froc(points: pl.DataFrame, curve: pl.DataFrame | None, names: Sequence[str])
                 y=_unit("y", "sensitivity"),
                 order="position:Q",
                 color=_color(names),
-                strokeDash=_dash(names),
+                strokeDash=_dash(names).legend(None),
             )
         )
     return alt.LayerChart(layer=layers, height=HEIGHT_PX)
@@ -106,7 +108,7 @@ def froc(points: pl.DataFrame, curve: pl.DataFrame | None, names: Sequence[str])
 
 def confusion(counts: pl.DataFrame) -> alt.FacetChart:
     """A square of four a series; counts: series, actual, called, patches, share (of the actual)."""
-    base = alt.Chart(counts, width=150, height=150).encode(
+    base = alt.Chart(counts, width=130, height=110).encode(
         x=alt.X("called:N", title="called", sort=["tumor", "normal"], axis=alt.Axis(labelAngle=0, orient="top")),
         y=alt.Y("actual:N", title="is", sort=["tumor", "normal"]),
         tooltip=[
@@ -150,7 +152,8 @@ def _rate(field: str) -> alt.X:
 
 def _color(names: Sequence[str]) -> alt.Color:
     scale = alt.Scale(domain=list(names), range=list(COLORS[: len(names)]))
-    return alt.Color("series:N", title=None, sort=list(names), scale=scale, legend=alt.Legend(orient="top", columns=1))
+    legend = alt.Legend(orient="top", columns=1 if max(map(len, names)) > SHORT else len(names), symbolOpacity=1)
+    return alt.Color("series:N", title=None, sort=list(names), scale=scale, legend=legend)
 
 
 def _dash(names: Sequence[str]) -> alt.StrokeDash:

@@ -32,12 +32,13 @@ def compared(found: Comparison, split: str) -> pl.DataFrame:
     """The numbers of a split in words: those that were measured, and the differences with intervals of pairs."""
     pairs = {row["name"]: row for row in found.paired if row["split"] == split}
     lines = []
-    for row in found.metrics.filter(split=split).to_dicts():
+    rows = found.metrics.filter(split=split).sort(pl.col("scope").cast(pl.Enum(list(SCOPES))), "name")
+    for row in rows.to_dicts():
         pair = pairs.get(row["name"], {}) if row["scope"] == "patch" else {}
         is_count = row["name"] in COUNTS
         lines.append(
             {
-                "of": SCOPES.get(row["scope"], row["scope"]),
+                "of": SCOPES[row["scope"]],
                 "metric": called(row["name"]),
                 "A": _estimate(row["value_a"], row["low_a"], row["high_a"], is_count=is_count),
                 "B": _estimate(row["value_b"], row["low_b"], row["high_b"], is_count=is_count),
@@ -78,7 +79,7 @@ def _show_flips(found: Comparison, split: str) -> None:
         for letter, model in (("a", found.model_a), ("b", found.model_b))
     ]
     st.dataframe(
-        changed.select("slide_id", *links, *(name for name in _FLIPS if name in changed.columns)),
+        changed.with_columns(links).select(list(_FLIPS)),
         hide_index=True,
         column_config=_FLIPS,
         placeholder="",

@@ -74,7 +74,7 @@ def _choose(name: str, label: str, rows: dict[str, Row], ids: list[str], default
         label,
         ids,
         key=key,
-        index=None,
+        index=None if default is None else 0,
         placeholder="No other model" if not ids else "Choose another model",
         disabled=not ids,
         format_func=lambda model_id: _title(rows[model_id]),

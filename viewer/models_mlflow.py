@@ -53,6 +53,6 @@ def _show_run(runs: list[Run], run_id: str) -> None:
         st.dataframe(frame, hide_index=True)
     with metrics:
         frame = pl.DataFrame(sorted(run.metrics.items()), {"metric": pl.String, "value": pl.Float64}, orient="row")
-        st.dataframe(frame, hide_index=True, column_config={"value": st.column_config.NumberColumn(format="%.4f")})
+        st.dataframe(frame, hide_index=True, column_config={"value": st.column_config.NumberColumn(format="%.6g")})
     st.caption("MLflow's own pages of these runs, from the lake's folder:")
     st.code("mlflow ui --backend-store-uri sqlite:///mlflow/mlflow.db", language="bash")

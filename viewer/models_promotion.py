@@ -13,6 +13,8 @@ from viewer.reading import Lake, Row
 from viewer.roles import Role, require, role
 from viewer.text import escaped
 
+ASKED = "asked to promote"  # of the session: the model whose promotion waits for a yes
+
 _COLUMNS = {
     "finished_at": st.column_config.DatetimeColumn("Since (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
     "model_id": st.column_config.TextColumn("Champion"),
@@ -28,9 +30,11 @@ def show_promotion(lake: Lake, model: Row) -> None:
     if promoted := st.session_state.pop("promoted", None):
         st.toast(escaped(f"Model {promoted} is the champion."))
     if not model["is_champion"] and role() is Role.admin:
-        may_not = model["protocol"] == "patch_random"
+        model_id, may_not = model["model_id"], model["protocol"] == "patch_random"
         why = "It has seen patches of test slides." if may_not else "Other pages then show this model by default."
-        if st.button("Make champion", key="promote", disabled=may_not, help=why):
+        label = f"Make {model_id} the champion"
+        st.button(label, key="promote", disabled=may_not, help=why, on_click=_ask, args=(model_id,))
+        if st.session_state.get(ASKED) == model_id and not may_not:
             _confirm(lake, model)
     with st.expander("Champions so far"):
         history = champion_history(lake)
@@ -40,7 +44,15 @@ def show_promotion(lake: Lake, model: Row) -> None:
             st.dataframe(history, hide_index=True, column_config=_COLUMNS, placeholder="")
 
 
-@st.dialog("Make this model the champion?")
+def _ask(model_id: str) -> None:
+    st.session_state[ASKED] = model_id
+
+
+def _forget() -> None:
+    st.session_state.pop(ASKED, None)
+
+
+@st.dialog("Make this model the champion?", on_dismiss=_forget)
 def _confirm(lake: Lake, model: Row) -> None:
     before = models.champion(Path(lake.root))
     place = f" in the place of {before}" if before else ""
@@ -53,6 +65,7 @@ def _confirm(lake: Lake, model: Row) -> None:
     reason = st.text_area("Reason", key="promotion reason", max_chars=500)
     yes, no = st.columns(2)
     if no.button("Leave it", key="leave champion", width="stretch"):
+        _forget()
         st.rerun()
     if yes.button("Make champion", key="confirm promotion", type="primary", width="stretch"):
         try:
@@ -60,6 +73,7 @@ def _confirm(lake: Lake, model: Row) -> None:
         except HistolakeError as error:  # a dialog runs by itself, outside the page's frame
             st.error(escaped(str(error)))
         else:
+            _forget()
             st.session_state["promoted"] = model["model_id"]
             st.rerun()
 

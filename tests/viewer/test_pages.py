@@ -16,7 +16,7 @@ from lake.heatmap_frame import BANNER
 
 Open = Callable[..., AppTest]
 
-PAGES = ("worklist", "heatmap", "metrics")
+PAGES = ("worklist", "heatmap", "models", "lineage")
 
 
 def words(app: AppTest) -> str:
@@ -102,7 +102,7 @@ def test_a_lake_without_predictions_says_which_commands_are_missing(
     lake.ok("ingest", str(finished[0] / "slides" / "normal_1.tif"))
     assert "histolake predict" in words(open_page(lake.root, "worklist"))
     assert "histolake predict" in words(open_page(lake.root, "heatmap", slide="normal_1"))
-    assert "histolake train" in words(open_page(lake.root, "metrics"))
+    assert "histolake train" in words(open_page(lake.root, "models"))
 
 
 def test_the_heatmap_page_names_slide_model_and_table_versions(open_page: Open, full_lake: TestLake) -> None:
@@ -156,26 +156,9 @@ def test_a_slide_file_that_was_moved_is_a_sentence(open_page: Open, full_lake: T
     assert any("tumor_4" in error.value.replace("\\", "") for error in app.error)
 
 
-def test_the_metrics_page_shows_what_evaluate_stored(open_page: Open, full_lake: TestLake) -> None:
-    app = open_page(full_lake.root, "metrics")
-    stored = {(row["split"], row["name"]): row["value"] for row in full_lake.read("metrics").to_dicts()}
-    rates, counts = tables(app)
-    for split in ("train", "validation", "test"):
-        shown = dict(zip(rates["patch metric"], rates[split], strict=True))
-        assert shown["balanced accuracy"] == pytest.approx(stored[split, "balanced_accuracy"])
-        shown = dict(zip(counts["patch metric"], counts[split], strict=True))
-        assert shown["true positives"] == stored[split, "tp"]
-        assert shown["patches"] == stored[split, "patches"]
-    assert not app.warning
-
-
-def test_metrics_of_an_older_lake_are_said_to_be_old(open_page: Open, lake_with_failure: TestLake) -> None:
-    assert "`histolake evaluate`" in open_page(lake_with_failure.root, "metrics").warning[0].value
-
-
 def test_the_pages_import_neither_mlflow_nor_an_encoder() -> None:
     code = (
-        "import sys, viewer.frame, viewer.heatmap, viewer.metrics, viewer.worklist;"
+        "import sys, viewer.frame, viewer.heatmap, viewer.models_mlflow, viewer.models_promotion, viewer.worklist;"
         "print([m for m in ('mlflow', 'sklearn', 'torch', 'onnxruntime', 'keras') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

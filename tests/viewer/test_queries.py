@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
-from support import TestLake
+from sklearn.metrics import auc, precision_recall_curve, roc_curve
+from support import TestLake, asap
 
-from lake import session
+from lake import models, session, store
 from lake.sql_files import query
 
 
@@ -118,8 +122,41 @@ def answer(lake: TestLake, name: str, **values: Any) -> pl.DataFrame:
         return con.execute(query(f"app/{name}"), values).pl()
 
 
+def of_champion(lake: TestLake, name: str, **values: Any) -> pl.DataFrame:
+    return answer(lake, name, model_id=models.champion(lake.root), **values)
+
+
+def truth(lake: TestLake, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and the champion's probabilities of a split's labelled patches."""
+    with session.connect(lake.root, udfs=()) as con:
+        rows = con.table("scored_patches").pl().filter(split=split, model_id=models.champion(lake.root))
+    return rows["label"].to_numpy(), rows["probability"].to_numpy()
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_the_roc_curve_is_scikit_learns(full_lake: TestLake, split: str) -> None:
+    curve = of_champion(full_lake, "roc_curve", points=1_000_000).filter(split=split)
+    rates, sensitivities, thresholds = roc_curve(*truth(full_lake, split), drop_intermediate=False)
+    assert curve["threshold"][0] is None
+    assert curve["threshold"][1:].to_list() == pytest.approx(thresholds[1:])
+    assert curve["false_positive_rate"].to_list() == pytest.approx(rates)
+    assert curve["sensitivity"].to_list() == pytest.approx(sensitivities)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_the_precision_recall_curve_is_scikit_learns(full_lake: TestLake, split: str) -> None:
+    curve = of_champion(full_lake, "precision_recall", points=1_000_000).filter(split=split)
+    labels, probabilities = truth(full_lake, split)
+    precision, recall, thresholds = precision_recall_curve(labels, probabilities)
+    # scikit-learn's thresholds rise, and it adds a point of recall 0
+    assert curve["threshold"].to_list() == pytest.approx(thresholds[::-1])
+    assert curve["recall"].to_list() == pytest.approx(recall[:-1][::-1])
+    assert curve["precision"].to_list() == pytest.approx(precision[:-1][::-1])
+    assert curve["prevalence"].unique().to_list() == pytest.approx([labels.mean()])
+
+
 def test_the_area_under_the_roc_curve_is_the_auc_that_evaluate_stored(full_lake: TestLake) -> None:
-    curve = answer(full_lake, "roc_curve", points=100_000)
+    curve = of_champion(full_lake, "roc_curve", points=1_000_000)
     stored = full_lake.read("metrics").filter(name="auc")
     assert set(stored["split"]) == set(curve["split"])
     for split, value in stored.select("split", "value").iter_rows():
@@ -128,18 +165,78 @@ def test_the_area_under_the_roc_curve_is_the_auc_that_evaluate_stored(full_lake:
         assert area == pytest.approx(value)
 
 
-def test_a_thinned_roc_curve_still_ends_at_both_corners(full_lake: TestLake) -> None:
-    curve = answer(full_lake, "roc_curve", points=3).filter(split="test")
-    rates = curve.select("false_positive_rate", "sensitivity").rows()
+def test_a_thinned_curve_keeps_its_ends_and_lies_on_the_whole_one(full_lake: TestLake) -> None:
+    whole = of_champion(full_lake, "roc_curve", points=1_000_000).filter(split="test")
+    thin = of_champion(full_lake, "roc_curve", points=3).filter(split="test")
+    rates = thin.select("false_positive_rate", "sensitivity").rows()
     assert (rates[0], rates[-1]) == ((0, 0), (1, 1))
-    assert len(rates) < len(answer(full_lake, "roc_curve", points=100_000).filter(split="test"))
+    assert len(rates) < whole.height
+    assert set(thin["position"]) <= set(whole["position"])
+    wide, narrow = (of_champion(full_lake, "precision_recall", points=n).filter(split="test") for n in (1_000_000, 3))
+    assert (narrow["position"][0], narrow["position"][-1]) == (1, wide["position"][-1])
+    assert narrow.height < wide.height
+
+
+def test_of_a_model_that_is_not_the_champion_its_own_curves_are_drawn(compared: TestLake) -> None:
+    listed = answer(compared, "model_list")
+    assert listed["is_champion"].to_list() == [True, False, False]
+    aucs = {}
+    for model_id in listed["model_id"]:
+        for split in ("train", "validation", "test"):
+            curve = answer(compared, "roc_curve", model_id=model_id, points=1_000_000).filter(split=split)
+            aucs[model_id, split] = auc(curve["false_positive_rate"], curve["sensitivity"])
+    stored = compared.read("metrics").filter(scope="patch", name="auc")
+    assert stored.height == len(aucs)
+    for model_id, split, value in stored.select("model_id", "split", "value").iter_rows():
+        assert aucs[model_id, split] == pytest.approx(value)
 
 
 def test_reliability_counts_every_labelled_patch_once(full_lake: TestLake) -> None:
-    bins = answer(full_lake, "reliability")
+    bins = of_champion(full_lake, "reliability")
     counted = dict(bins.group_by("split").agg(pl.col("patches").sum()).iter_rows())
     assert counted == dict(full_lake.read("metrics").filter(name="patches").select("split", "value").iter_rows())
     assert bins.filter(pl.col("mean_probability").sub(pl.col("tenth") / 10 + 0.05).abs() > 0.05 + 1e-9).is_empty()
+
+
+def test_another_models_predictions_do_not_outdate_a_models_metrics(compared: TestLake) -> None:
+    for model_id in compared.read("models")["model_id"]:
+        metrics = answer(compared, "model_metrics", model_id=model_id)
+        assert metrics.height
+        assert metrics["is_current"].all(), model_id
+
+
+def test_upkeep_does_not_outdate_metrics_and_new_annotations_do(full_lake: TestLake, slides: Path) -> None:
+    full_lake.ok("predict")
+    full_lake.ok("optimize")
+    assert of_champion(full_lake, "model_metrics")["is_current"].all()
+    (slides / "tumor_4.xml").write_text(asap([("Tumor", (256, 128, 384, 256))]))
+    full_lake.ok("ingest", "--annotations", str(slides / "tumor_4.xml"))
+    assert not of_champion(full_lake, "model_metrics")["is_current"].any()
+
+
+def test_the_score_of_every_slide_stands_beside_what_the_slide_is(full_lake: TestLake) -> None:
+    scores = of_champion(full_lake, "slide_score_list")
+    assert scores.height == full_lake.read("slide_scores").height
+    assert all(row["label"] == row["slide_id"].partition("_")[0] for row in scores.to_dicts())
+
+
+def test_a_units_change_is_told_by_its_input(full_lake: TestLake) -> None:
+    asked = {"table_name": "predictions", "from_version": 0, "to_version": full_lake.versions()["predictions"]}
+    made = answer(full_lake, "unit_changes", **asked)
+    counts = full_lake.read("predictions").group_by("slide_id").len().sort("slide_id").rows()
+    assert made.select("slide_id", "rows_after").rows() == counts
+    assert made["change"].unique().to_list() == ["added"]
+    [(slide_id, identity, part)] = made.select("slide_id", "identity", "part").rows()[:1]
+    for fingerprint, expected in ((made["fingerprint_after"][0], "written again"), ("x", "made of another input")):
+        again = store.Entry(
+            "later", "predictions", slide_id, identity, part, fingerprint, "ok", 7, 0, None, 0.0, "{}", "{}"
+        )
+        newest = full_lake.versions()["predictions"] + 1
+        store.record(full_lake.root, [dataclasses.replace(again, table_version=newest)])
+        asked = {"table_name": "predictions", "from_version": newest - 1, "to_version": newest}
+        with session.connect(full_lake.root, udfs=(), at={"predictions": newest - 1}) as con:
+            [row] = con.execute(query("app/unit_changes"), asked).pl().to_dicts()
+        assert (row["change"], row["rows_before"], row["rows_after"]) == (expected, counts[0][1], 7)
 
 
 def test_hotspots_are_the_highest_predictions_in_order(full_lake: TestLake) -> None:

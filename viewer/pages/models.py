@@ -24,19 +24,19 @@ first, second = choose(models)
 rows = [first] if second is None else [first, second]
 letters = [None] if second is None else ["A", "B"]
 subjects = [Subject(row, measured(lake, row["model_id"]), letter) for row, letter in zip(rows, letters, strict=True)]
-for row in rows:
-    show_facts(row)
+is_measured = []
+for subject in subjects:
+    show_facts(subject.model)
+    is_measured.append(show_state(subject))
 show_promotion(lake, first)
-is_measured = [show_state(subject) for subject in subjects]
 split = None
 if second is not None:
     split = st.segmented_control("Split", SPLITS, default=SPLITS[0], required=True, key="split")
 view = View(subjects, split)
 show_curves(view)
 if any(is_measured):
-    confusion, slides, froc = st.columns(3, gap="medium")
-    with confusion:
-        show_confusion(view)
+    show_confusion(view)
+    slides, froc = st.columns(2, gap="medium")
     with slides:
         show_slides(view)
     with froc:
