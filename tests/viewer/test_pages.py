@@ -11,28 +11,13 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
+from viewer_support import banner, tables, words
 
 from lake.heatmap_frame import BANNER
 
 Open = Callable[..., AppTest]
 
 PAGES = ("worklist", "heatmap", "models", "lineage")
-
-
-def words(app: AppTest) -> str:
-    """All that the page says, without Markdown's escapes."""
-    elements = [*app.title, *app.markdown, *app.caption, *app.error, *app.info, *app.warning, *app.code]
-    return "\n".join(str(element.value) for element in elements).replace("\\", "")
-
-
-def banner(app: AppTest) -> str:
-    """The HTML at the foot of the page."""
-    return "".join(element.value for element in app.html)
-
-
-def tables(app: AppTest) -> list[pl.DataFrame]:
-    """The tables of the page, as it got them."""
-    return [pl.from_pandas(element.value) for element in app.dataframe]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
@@ -126,69 +124,60 @@ def of_champion(lake: TestLake, name: str, **values: Any) -> pl.DataFrame:
     return answer(lake, name, model_id=models.champion(lake.root), **values)
 
 
-def truth(lake: TestLake, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and the champion's probabilities of a split's labelled patches."""
-    with session.connect(lake.root, udfs=()) as con:
-        rows = con.table("scored_patches").pl().filter(split=split, model_id=models.champion(lake.root))
-    return rows["label"].to_numpy(), rows["probability"].to_numpy()
+def test_the_curves_of_every_model_are_scikit_learns(compared: TestLake) -> None:
+    stored = compared.read("metrics").filter(scope="patch", name="auc")
+    with session.connect(compared.root, udfs=()) as con:
+        scored = con.table("scored_patches").pl()
+        for model_id, split, value in stored.select("model_id", "split", "value").iter_rows():
+            rows = scored.filter(model_id=model_id, split=split)
+            asked = {"model_id": model_id, "points": 1_000_000}
+            roc, precision_recall = (
+                con.execute(query(f"app/{name}"), asked).pl().filter(split=split)
+                for name in ("roc_curve", "precision_recall")
+            )
 
+            rates, sensitivities, thresholds = roc_curve(rows["label"], rows["probability"], drop_intermediate=False)
+            assert roc["threshold"][0] is None
+            assert roc["threshold"][1:].to_list() == pytest.approx(thresholds[1:])
+            assert roc["false_positive_rate"].to_list() == pytest.approx(rates)
+            assert roc["sensitivity"].to_list() == pytest.approx(sensitivities)
+            assert auc(roc["false_positive_rate"], roc["sensitivity"]) == pytest.approx(value)
 
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_the_roc_curve_is_scikit_learns(full_lake: TestLake, split: str) -> None:
-    curve = of_champion(full_lake, "roc_curve", points=1_000_000).filter(split=split)
-    rates, sensitivities, thresholds = roc_curve(*truth(full_lake, split), drop_intermediate=False)
-    assert curve["threshold"][0] is None
-    assert curve["threshold"][1:].to_list() == pytest.approx(thresholds[1:])
-    assert curve["false_positive_rate"].to_list() == pytest.approx(rates)
-    assert curve["sensitivity"].to_list() == pytest.approx(sensitivities)
-
-
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_the_precision_recall_curve_is_scikit_learns(full_lake: TestLake, split: str) -> None:
-    curve = of_champion(full_lake, "precision_recall", points=1_000_000).filter(split=split)
-    labels, probabilities = truth(full_lake, split)
-    precision, recall, thresholds = precision_recall_curve(labels, probabilities)
-    # scikit-learn's thresholds rise, and it adds a point of recall 0
-    assert curve["threshold"].to_list() == pytest.approx(thresholds[::-1])
-    assert curve["recall"].to_list() == pytest.approx(recall[:-1][::-1])
-    assert curve["precision"].to_list() == pytest.approx(precision[:-1][::-1])
-    assert curve["prevalence"].unique().to_list() == pytest.approx([labels.mean()])
-
-
-def test_the_area_under_the_roc_curve_is_the_auc_that_evaluate_stored(full_lake: TestLake) -> None:
-    curve = of_champion(full_lake, "roc_curve", points=1_000_000)
-    stored = full_lake.read("metrics").filter(name="auc")
-    assert set(stored["split"]) == set(curve["split"])
-    for split, value in stored.select("split", "value").iter_rows():
-        corners = curve.filter(split=split).select("false_positive_rate", "sensitivity").rows()
-        area = sum((right[0] - left[0]) * (left[1] + right[1]) / 2 for left, right in pairwise(corners))
-        assert area == pytest.approx(value)
+            # scikit-learn's thresholds rise, and it adds a point of recall 0
+            precision, recall, thresholds = precision_recall_curve(rows["label"], rows["probability"])
+            assert precision_recall["threshold"].to_list() == pytest.approx(thresholds[::-1])
+            assert precision_recall["recall"].to_list() == pytest.approx(recall[:-1][::-1])
+            assert precision_recall["precision"].to_list() == pytest.approx(precision[:-1][::-1])
+            assert precision_recall["prevalence"].unique().to_list() == pytest.approx([rows["label"].mean()])
+    assert stored["model_id"].n_unique() == 3
 
 
 def test_a_thinned_curve_keeps_its_ends_and_lies_on_the_whole_one(full_lake: TestLake) -> None:
-    whole = of_champion(full_lake, "roc_curve", points=1_000_000).filter(split="test")
-    thin = of_champion(full_lake, "roc_curve", points=3).filter(split="test")
+    whole, thin = (of_champion(full_lake, "roc_curve", points=n).filter(split="test") for n in (1_000_000, 3))
     rates = thin.select("false_positive_rate", "sensitivity").rows()
     assert (rates[0], rates[-1]) == ((0, 0), (1, 1))
-    assert len(rates) < whole.height
+    assert thin.height < whole.height
     assert set(thin["position"]) <= set(whole["position"])
-    wide, narrow = (of_champion(full_lake, "precision_recall", points=n).filter(split="test") for n in (1_000_000, 3))
-    assert (narrow["position"][0], narrow["position"][-1]) == (1, wide["position"][-1])
-    assert narrow.height < wide.height
+    narrow = of_champion(full_lake, "precision_recall", points=3).filter(split="test")
+    assert (narrow["position"][0], narrow["position"][-1]) == (1, whole["position"][-1])
+    assert narrow.height < whole.height - 1
 
 
-def test_of_a_model_that_is_not_the_champion_its_own_curves_are_drawn(compared: TestLake) -> None:
+def test_the_champion_is_listed_first_with_what_was_measured_of_it(compared: TestLake) -> None:
     listed = answer(compared, "model_list")
     assert listed["is_champion"].to_list() == [True, False, False]
-    aucs = {}
-    for model_id in listed["model_id"]:
-        for split in ("train", "validation", "test"):
-            curve = answer(compared, "roc_curve", model_id=model_id, points=1_000_000).filter(split=split)
-            aucs[model_id, split] = auc(curve["false_positive_rate"], curve["sensitivity"])
-    stored = compared.read("metrics").filter(scope="patch", name="auc")
-    assert stored.height == len(aucs)
-    for model_id, split, value in stored.select("model_id", "split", "value").iter_rows():
-        assert aucs[model_id, split] == pytest.approx(value)
+    assert listed["protocol"].to_list() == ["by_slide", "patch_random", "by_slide"]
+    stored = {
+        (row["model_id"], row["scope"], row["split"], row["name"]): (row["value"], row["low"], row["high"])
+        for row in compared.read("metrics").to_dicts()
+    }
+    for row in listed.to_dicts():
+        for name, where in {
+            "validation_auc": ("patch", "validation", "auc"),
+            "froc": ("lesion", "test", "froc"),
+        }.items():
+            shown = (row[name], row[f"{name}_low"], row[f"{name}_high"])
+            assert shown == stored.get((row["model_id"], *where), (None, None, None))
 
 
 def test_reliability_counts_every_labelled_patch_once(full_lake: TestLake) -> None:
@@ -199,10 +188,11 @@ def test_reliability_counts_every_labelled_patch_once(full_lake: TestLake) -> No
 
 
 def test_another_models_predictions_do_not_outdate_a_models_metrics(compared: TestLake) -> None:
-    for model_id in compared.read("models")["model_id"]:
-        metrics = answer(compared, "model_metrics", model_id=model_id)
-        assert metrics.height
-        assert metrics["is_current"].all(), model_id
+    with session.connect(compared.root, udfs=()) as con:
+        for model_id in compared.read("models")["model_id"]:
+            metrics = con.execute(query("app/model_metrics"), {"model_id": model_id}).pl()
+            assert metrics.height
+            assert metrics["is_current"].all(), model_id
 
 
 def test_upkeep_does_not_outdate_metrics_and_new_annotations_do(full_lake: TestLake, slides: Path) -> None:
