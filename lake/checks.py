@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +28,16 @@ class Check:
         return not self.is_notice and not self.violations.is_empty()
 
 
-def check(root: Path) -> list[Check]:
-    """All checks, in the order of their names."""
+def check(root: Path, tell: Callable[[str, float], None] | None = None) -> list[Check]:
+    """All checks, in the order of their names. tell: called before each with its name and the fraction that is done."""
+    files = sorted((SQL / "checks").glob("*.sql"))
+    checks = []
     with session.connect(root, udfs=()) as con:
-        return [_run(con, path) for path in sorted((SQL / "checks").glob("*.sql"))]
+        for number, path in enumerate(files):
+            if tell is not None:
+                tell(path.stem, number / len(files))
+            checks.append(_run(con, path))
+    return checks
 
 
 def _run(con: duckdb.DuckDBPyConnection, path: Path) -> Check:

@@ -32,9 +32,12 @@ def list_models(as_json: AsJson = False, lake: Lake = None, trace: Trace = False
     print_table(columns, [[row[column] for column in columns] for row in rows])
 
 
-@models.command("promote", epilog="Example:  `histolake models promote models:/histolake/1`")
+@models.command(
+    "promote", epilog="Example:  `histolake models promote models:/histolake/1 --reason 'fewer false positives'`"
+)
 def promote(
     model: Annotated[str, typer.Argument(help="model_id, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model.")],
+    reason: Annotated[str | None, typer.Option(help="Why; the ledger keeps it.")] = None,
     lake: Lake = None,
     trace: Trace = False,
 ) -> None:
@@ -44,5 +47,5 @@ def promote(
 
     root = session.lake_path(lake)
     row = trained.find(root, model)
-    trained.make_champion(root, row, new_run_id())
+    trained.make_champion(root, row, new_run_id(), reason)
     say(f"model {row['model_id']} ({row['uri']}) is the champion")

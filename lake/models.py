@@ -38,15 +38,19 @@ class Classifier:
         return np.asarray(self.estimator.predict_proba(embeddings)[:, 1], np.float64)
 
 
-def tracking(root: Path) -> MlflowClient:
-    """MLflow with the lake's own store: SQLite and a folder of artifacts in the lake's folder mlflow/."""
+def prepare_mlflow() -> None:
+    """Keep MLflow quiet and to itself; to be called before it is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow  # takes seconds: only for training and promoting
-
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def tracking(root: Path) -> MlflowClient:
+    """MLflow with the lake's own store: SQLite and a folder of artifacts in the lake's folder mlflow/."""
+    prepare_mlflow()
+    import mlflow  # takes seconds: only for training and promoting
 
     folder = root / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,10 +138,11 @@ def _run_of(root: Path, uri: str) -> str | None:
         return None
 
 
-def make_champion(root: Path, row: Mapping[str, Any], run_id: str) -> None:
+def make_champion(root: Path, row: Mapping[str, Any], run_id: str, reason: str | None = None) -> None:
     """Have predictions, metrics and heatmaps be of the model of that row by default; MLflow's alias follows.
 
-    Raises ModelError when it saw patches of test slides: what it is measured by would flatter it.
+    The ledger's entry names the model and the reason. Raises ModelError when it saw patches of test slides: what it
+    is measured by would flatter it.
     """
     if row["protocol"] == "patch_random":
         raise ModelError(
@@ -145,9 +150,22 @@ def make_champion(root: Path, row: Mapping[str, Any], run_id: str) -> None:
             "every slide, of test slides too; train with --protocol by_slide"
         )
     if champion(root) != row["model_id"]:
-        store.put(root, "settings", [{"name": CHAMPION, "value": row["model_id"]}], run_id)
-        number = str(row["uri"]).rpartition("/")[2]
-        tracking(root).set_registered_model_alias(REGISTERED_NAME, CHAMPION, number)
+        _point_alias(root, row)
+        told = {"model_id": row["model_id"]} | ({"reason": reason} if reason else {})
+        store.put(root, "settings", [{"name": CHAMPION, "value": row["model_id"]}], run_id, told)
+
+
+def _point_alias(root: Path, row: Mapping[str, Any]) -> None:
+    client = tracking(root)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(REGISTERED_NAME, CHAMPION, str(row["uri"]).rpartition("/")[2])
+    except MlflowException as error:
+        raise ModelError(
+            f"model {row['model_id']} cannot be the champion: MLflow in {root / 'mlflow'} has no {row['uri']} "
+            f"({error.message}); restore that folder, or train again"
+        ) from error
 
 
 def load_model(root: Path, model_id: str) -> Classifier:

@@ -255,9 +255,14 @@ def moment(root: Path, versions: Mapping[str, int]) -> dict[str, int]:
     return {**versions, "runs": min(until(name, number) for name, number in versions.items()) - 1}
 
 
-def rows(root: Path, name: str) -> pl.DataFrame:
-    """All rows of a small table, at its newest version."""
-    return pl.scan_delta(open_table(root, name)).collect()
+def rows(root: Path, name: str, at: int | None = None) -> pl.DataFrame:
+    """All rows of a small table, at its newest version or as it was at version `at`."""
+    table = open_table(root, name, at)
+    try:
+        return pl.scan_delta(table).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        remedy = "restore its files" if at is None else "vacuuming deletes old versions' files"
+        raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
 
 
 def setting(root: Path, name: str) -> str | None:
@@ -300,12 +305,22 @@ def replace(
     record(root, [dataclasses.replace(one, table_version=committed) for one in stamped])
 
 
-def put(root: Path, name: str, rows: Sequence[Mapping[str, Any]], run_id: str) -> None:
-    """Insert rows, each in the place of the row with its key. The ledger's identity of a single row is its key."""
+def put(
+    root: Path,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    run_id: str,
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
+    """Insert rows, each in the place of the row with its key. The ledger's identity of a single row is its key.
+
+    parameters: what else the ledger shall tell of the commit.
+    """
     table = TABLES[name]
     frame = pa.Table.from_pylist([dict(row) for row in rows], schema=table.schema)
     keys = [{column: row[column] for column in table.key} for row in rows]
-    done = entry(name, run_id=run_id, rows=len(rows), identity=keys[0] if len(keys) == 1 else None)
+    identity = keys[0] if len(keys) == 1 else None
+    done = entry(name, run_id=run_id, rows=len(rows), identity=identity, parameters=parameters)
     replace(root, name, frame, [Replacement(key) for key in keys], [done])
 
 
@@ -388,10 +403,28 @@ def _is_conflict(error: Exception) -> bool:
 # -- upkeep
 
 
-def history(root: Path, name: str) -> list[dict[str, Any]]:
-    """The table's commits, newest first: version, UTC time, operation, rows written."""
+@dataclass(frozen=True)
+class Size:
+    """How large a table is. rows: None where a foreign writer left the count out. bytes: of the Parquet files."""
+
+    rows: int | None
+    bytes: int
+    files: int
+
+
+def size(table: DeltaTable) -> Size:
+    """The size of the table's version, from the log's statistics of its files: none of them is opened."""
+    files = pl.DataFrame(table.get_add_actions(flatten=True))
+    if files.is_empty():
+        return Size(0, 0, 0)
+    rows = None if files["num_records"].null_count() else int(files["num_records"].sum())
+    return Size(rows, int(files["size_bytes"].sum()), files.height)
+
+
+def history(root: Path, name: str, limit: int | None = None) -> list[dict[str, Any]]:
+    """The table's commits, newest first and at most `limit`: version, UTC time, operation, rows written."""
     commits = []
-    for commit in open_table(root, name).history():
+    for commit in open_table(root, name).history(limit):
         metrics = commit.get("operationMetrics") or {}
         commits.append(
             {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +15,6 @@ from lake import session, store
 from lake.sql_files import query
 from udfs.errors import LakeError
 
-ROC_POINTS = 200  # a split: more than a chart can show
-
 Row = dict[str, Any]
 
 
@@ -26,16 +23,6 @@ class Lake(NamedTuple):
 
     root: str
     version: int
-
-
-@dataclass(frozen=True)
-class Performance:
-    """The champion and what was measured of it."""
-
-    model: Row | None
-    metrics: pl.DataFrame
-    roc_curve: pl.DataFrame
-    reliability: pl.DataFrame
 
 
 def open_lake() -> Lake:
@@ -47,32 +34,15 @@ def open_lake() -> Lake:
 @st.cache_data(max_entries=4, show_spinner="Reading the lake …")
 def worklist(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/worklist.sql."""
-    with _connection(lake) as con:
+    with connection(lake) as con:
         return con.execute(query("app/worklist")).pl()
 
 
-@st.cache_data(max_entries=4, show_spinner="Reading the metrics …")
-def performance(lake: Lake) -> Performance:
-    """The champion's metrics, and the curves of its predictions on labelled patches."""
-    with _connection(lake) as con:
-        return Performance(
-            _champion(con),
-            con.execute(query("app/model_metrics")).pl(),
-            con.execute(query("app/roc_curve"), {"points": ROC_POINTS}).pl(),
-            con.execute(query("app/reliability")).pl(),
-        )
-
-
-def _champion(con: session.Connection) -> Row | None:
-    rows = con.execute(query("app/champion")).pl().to_dicts()
-    return rows[0] if rows else None
-
-
 @contextmanager
-def _connection(lake: Lake) -> Iterator[session.Connection]:
-    """DuckDB on the lake without any function; what fails there is a LakeError."""
+def connection(lake: Lake, udfs: Iterable[str] = ()) -> Iterator[session.Connection]:
+    """DuckDB on the lake as it was at that version, with these functions; what fails there is a LakeError."""
     try:
-        with session.connect(Path(lake.root), udfs=()) as con:
+        with session.connect(Path(lake.root), udfs=udfs, at={"runs": lake.version}) as con:
             yield con
     except duckdb.Error as error:
         first = str(error).partition("\n")[0]

@@ -1,8 +1,10 @@
-"""Text for pages that read Markdown."""
+"""Text as the pages show it."""
 
 from __future__ import annotations
 
 import re
+
+import polars as pl
 
 _SPECIAL = re.compile(r"([\\*_{}\[\]()#+.!|~$<>:&^-])")
 
@@ -13,3 +15,9 @@ def escaped(text: str) -> str:
     if len(parts) % 2 == 0:  # a lone backtick quotes nothing
         return _SPECIAL.sub(r"\\\1", text.replace("`", "'"))
     return "`".join(part if index % 2 else _SPECIAL.sub(r"\\\1", part) for index, part in enumerate(parts))
+
+
+def interval(low: str, high: str) -> pl.Expr:
+    """The two columns, of numbers from 0 to 1, as "0.812 to 0.934"; NULL where either is."""
+    ends = (pl.col(end).map_elements("{:.3f}".format, return_dtype=pl.String) for end in (low, high))
+    return pl.format("{} to {}", *ends)

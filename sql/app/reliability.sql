@@ -1,16 +1,17 @@
--- reliability: whether patches with a probability of 0.7 are tumor seven times in ten.
+-- reliability: whether patches to which a model gives a probability of 0.7 are tumor seven times in ten.
 --
 -- grain     one row per split and tenth of the probabilities that has a labelled patch
 -- units     mean_probability, tumor_fraction: 0 to 1
+-- params    $model_id
 
 with
 
-scored as (  -- the champion's, on the tiling that it was trained on
+scored as (  -- on the tiling that the model was trained on
 
     select s.split, s.probability, s.label
     from scored_patches as s
     inner join models as m on s.model_id = m.model_id and s.patch_set = m.patch_set
-    where s.model_id = (select c.value from settings as c where c.name = 'champion')
+    where s.model_id = $model_id
 
 )
 

@@ -1,61 +1,47 @@
--- roc_curve: how the champion's sensitivity grows with its false alarms, on labelled patches.
+-- roc_curve: how a model's sensitivity grows with its false alarms, on labelled patches.
 --
--- Ties of probability are one threshold. Of more than $points thresholds every so many are kept, and the last.
+-- Thresholds whose points lie within 1 / $points of each other are one point.
 --
 -- grain     one row per split and threshold
 -- units     position: of the threshold, from the highest; threshold: probability, 0 to 1, NULL above all of them;
 --           false_positive_rate, sensitivity: 0 to 1
--- params    $points   how many thresholds of a split, about
+-- params    $model_id
+--           $points     how fine the curve is, along either axis
 
 with
 
-scored as (  -- the champion's, on the tiling that it was trained on
-
-    select s.split, s.probability, s.label
-    from scored_patches as s
-    inner join models as m on s.model_id = m.model_id and s.patch_set = m.patch_set
-    where s.model_id = (select c.value from settings as c where c.name = 'champion')
-
-),
-
-thresholds as (
-
-    select split, probability as threshold, sum(label) as positives, sum(1 - label) as negatives
-    from scored
-    group by split, probability
-
-),
-
-cumulated as (
+rates as (
 
     select
         split,
+        position,
+        thresholds,
         threshold,
-        sum(positives) over from_the_top / nullif(sum(positives) over whole, 0) as sensitivity,
-        sum(negatives) over from_the_top / nullif(sum(negatives) over whole, 0) as false_positive_rate,
-        row_number() over from_the_top as position,
-        count(*) over whole as total
-    from thresholds
-    window
-        whole as (partition by split),
-        from_the_top as (partition by split order by threshold desc)
+        false_positives / negatives as false_positive_rate,
+        true_positives / positives as sensitivity
+    from threshold_counts
+    where model_id = $model_id and positives > 0 and negatives > 0
 
 ),
 
 kept as (
 
     select split, position, threshold, false_positive_rate, sensitivity
-    from cumulated
-    where position % greatest(1, total // $points) = 0 or position = total
+    from rates
+    qualify
+        position = thresholds
+        or row_number() over (
+            partition by split, floor(false_positive_rate * $points), floor(sensitivity * $points)
+            order by position
+        ) = 1
 
     union all
 
     select distinct split, 0 as position, null as threshold, 0 as false_positive_rate, 0 as sensitivity
-    from cumulated
+    from rates
 
 )
 
 select split, position, threshold, false_positive_rate, sensitivity
 from kept
-where sensitivity is not null and false_positive_rate is not null
 order by split, position

@@ -177,11 +177,11 @@ def test_models_are_scored_side_by_side_listed_and_promoted(own_lake: TestLake) 
     assert str(champion.version) == "1"
     listed = own_lake.ok("models", "list", "--json").json()
     assert [(each["model_id"], each["is_champion"]) for each in listed] == [
-        (second["model_id"], False),
         (first["model_id"], True),
+        (second["model_id"], False),
     ]
-    assert listed[1]["validation_auc"] > 0.9
-    assert listed[0]["threshold"] == second["threshold"]
+    assert listed[0]["validation_auc"] > 0.9
+    assert listed[1]["threshold"] == second["threshold"]
     assert "by_slide" in own_lake.ok("models", "list").out.replace("\n", "")
 
 

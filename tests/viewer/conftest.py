@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,3 +42,22 @@ def lake_with_failure(full_lake: TestLake) -> TestLake:
     broken.write_bytes(b"no slide at all")
     full_lake("ingest", str(broken))
     return full_lake
+
+
+@pytest.fixture(scope="session")
+def compared_once(finished: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished lake with three measured models: the champion, one like it before it, one split by patch."""
+    lake = TestLake(Path(shutil.copytree(finished[1] / "lake", tmp_path_factory.mktemp("compared") / "lake")))
+    lake.ok("train", "--encoder", "tiny", "--calibration", "temperature")
+    lake.ok("predict")
+    lake.ok("evaluate")
+    other = lake.ok("train", "--encoder", "tiny", "--protocol", "patch_random", "--json").json()["model_id"]
+    lake.ok("predict", "--model", other)
+    lake.ok("evaluate", "--model", other)
+    return lake.root
+
+
+@pytest.fixture
+def compared(compared_once: Path, tmp_path: Path) -> TestLake:
+    """A copy of that lake, to write to: at a path of its own, for MLflow keeps files open."""
+    return TestLake(Path(shutil.copytree(compared_once, tmp_path / "compared")))

@@ -11,28 +11,13 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
+from viewer_support import banner, tables, words
 
 from lake.heatmap_frame import BANNER
 
 Open = Callable[..., AppTest]
 
-PAGES = ("worklist", "viewer", "metrics")
-
-
-def words(app: AppTest) -> str:
-    """All that the page says, without Markdown's escapes."""
-    elements = [*app.title, *app.markdown, *app.caption, *app.error, *app.info, *app.warning, *app.code]
-    return "\n".join(str(element.value) for element in elements).replace("\\", "")
-
-
-def banner(app: AppTest) -> str:
-    """The HTML at the foot of the page."""
-    return "".join(element.value for element in app.html)
-
-
-def tables(app: AppTest) -> list[pl.DataFrame]:
-    """The tables of the page, as it got them."""
-    return [pl.from_pandas(element.value) for element in app.dataframe]
+PAGES = ("worklist", "viewer", "models", "lineage")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -101,29 +86,13 @@ def test_a_lake_without_predictions_says_which_commands_are_missing(
 ) -> None:
     lake.ok("ingest", str(finished[0] / "slides" / "normal_1.tif"))
     assert "histolake predict" in words(open_page(lake.root, "worklist"))
-    assert "histolake train" in words(open_page(lake.root, "metrics"))
-
-
-def test_the_metrics_page_shows_what_evaluate_stored(open_page: Open, full_lake: TestLake) -> None:
-    app = open_page(full_lake.root, "metrics")
-    stored = {(row["split"], row["name"]): row["value"] for row in full_lake.read("metrics").to_dicts()}
-    rates, counts = tables(app)
-    for split in ("train", "validation", "test"):
-        shown = dict(zip(rates["patch metric"], rates[split], strict=True))
-        assert shown["balanced accuracy"] == pytest.approx(stored[split, "balanced_accuracy"])
-        shown = dict(zip(counts["patch metric"], counts[split], strict=True))
-        assert shown["true positives"] == stored[split, "tp"]
-        assert shown["patches"] == stored[split, "patches"]
-    assert not app.warning
-
-
-def test_metrics_of_an_older_lake_are_said_to_be_old(open_page: Open, lake_with_failure: TestLake) -> None:
-    assert "`histolake evaluate`" in open_page(lake_with_failure.root, "metrics").warning[0].value
+    assert "histolake train" in words(open_page(lake.root, "models"))
 
 
 def test_the_pages_import_neither_mlflow_nor_an_encoder() -> None:
     code = (
-        "import sys, viewer.frame, viewer.metrics, viewer.routes, viewer.slide_viewer, viewer.worklist;"
+        "import sys, viewer.frame, viewer.models_mlflow, viewer.models_promotion, viewer.routes, viewer.slide_viewer, "
+        "viewer.worklist;"
         "print([m for m in ('mlflow', 'sklearn', 'torch', 'onnxruntime', 'keras') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

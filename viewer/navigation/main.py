@@ -13,7 +13,8 @@ page = st.navigation(
     [
         st.Page("../pages/worklist.py", title="Worklist", default=True),
         st.Page("../pages/viewer.py", title="Viewer"),
-        st.Page("../pages/metrics.py", title="Metrics"),
+        st.Page("../pages/models.py", title="Models"),
+        st.Page("../pages/lineage.py", title="Lineage"),
     ],
     position="top",
 )
