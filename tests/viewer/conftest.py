@@ -10,6 +10,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
 
+from viewer import reading
+
 Open = Callable[..., AppTest]
 
 
@@ -18,7 +20,8 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
     """`open_page(root, "heatmap", slide="tumor_1")`: a page of the app on the lake at `root`."""
 
     def opened(root: Path, page: str, **query: str) -> AppTest:
-        st.cache_data.clear()  # tests change the lake at one path in different ways
+        st.cache_data.clear()
+        reading.connected.cache_clear()  # tests change the lake at one path in different ways
         monkeypatch.setenv("HISTOLAKE_LAKE", str(root))
         app = AppTest.from_file(ROOT / "app.py", default_timeout=60).run()
         app.switch_page(f"viewer/pages/{page}.py")
