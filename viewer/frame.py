@@ -1,7 +1,8 @@
-"""What stands around every page: the banner, the way in when there is no lake, and errors as sentences."""
+"""What stands around every page: banner, model and table versions, refresh hint, the way in, errors as sentences."""
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import streamlit as st
@@ -11,23 +12,42 @@ from lake import session, store
 from lake.heatmap_frame import BANNER, BANNER_PAPER, PAPER
 from udfs.errors import HistolakeError
 from viewer import reading
+from viewer.reading import Lake
 from viewer.text import escaped
 
-_BANNER_STYLE = (
-    f"position: fixed; bottom: 0; left: 0; right: 0; z-index: 1000; padding: 0.35rem; text-align: center; "
-    f"font-weight: 600; color: rgb{PAPER}; background: rgb{BANNER_PAPER};"
+LOOKED_FOR_CHANGES = "10s"
+TABLES_SHOWN = (
+    "slides",
+    "annotations",
+    "patches",
+    "labels",
+    "features",
+    "predictions",
+    "detections",
+    "slide_scores",
+    "metrics",
+    "reviews",
 )
 
-
-_LESS_SPACE = (
-    "<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>"  # above the page: Streamlit leaves 10 lines
-)
+_STYLE = f"""
+<style>
+.stMainBlockContainer {{ padding-top: 4.5rem; padding-bottom: 5rem; }}
+.histolake-banner, .histolake-moment {{ position: fixed; bottom: 0; left: 0; right: 0; height: 2.75rem;
+    display: flex; align-items: center; color: rgb{PAPER}; print-color-adjust: exact; }}
+.histolake-banner {{ z-index: 1000; justify-content: center; font-weight: 600; background: rgb{BANNER_PAPER}; }}
+.histolake-moment {{ z-index: 1001; justify-content: space-between; padding: 0 1rem; font-size: 0.75rem;
+    line-height: 1.15; }}
+.histolake-moment span {{ width: calc(50% - 11rem); }}
+.histolake-moment span:last-child {{ text-align: right; }}
+@media (max-width: 800px) {{ .histolake-moment {{ position: static; height: auto; color: inherit; }} }}
+</style>
+"""
 
 
 def show_banner() -> None:
-    """Keep "Research use only. Not for diagnosis." at the bottom of the window, however far one scrolls."""
-    st.html(_LESS_SPACE)
-    st.html(f'<div role="note" style="{_BANNER_STYLE}">{BANNER}</div>')
+    """Keep "Research use only. Not for diagnosis." at the foot of the window, however far one scrolls, and in print."""
+    st.html(_STYLE)
+    st.html(f'<div role="note" class="histolake-banner">{BANNER}</div>')
 
 
 def run_page(page: Page) -> None:
@@ -37,12 +57,42 @@ def run_page(page: Page) -> None:
         _explain_missing(root)
         return
     try:
-        if reading.worklist(reading.open_lake()).is_empty():
-            _explain_empty(root)
-        else:
+        lake = reading.open_lake()
+        _hint_at_changes(lake)
+        show_moment(lake)
+        if reading.overview(lake).slides:
             page.run()
+        else:
+            _explain_empty(root)
     except HistolakeError as error:
         st.error(escaped(str(error)))
+
+
+def show_moment(lake: Lake) -> None:
+    """Name, beside the banner, the champion and the versions of the tables that the page reads."""
+    seen = reading.overview(lake)
+    model = seen.model
+    champion = f"Champion {model['model_id']} · {model['encoder_id']}" if model else "No model yet"
+    versions = ", ".join(f"{name} {seen.versions[name]}" for name in TABLES_SHOWN if seen.versions[name])
+    sides = (champion, f"Table versions: {versions or 'all 0'}")
+    spans = "".join(f"<span>{html.escape(side)}</span>" for side in sides)
+    st.html(f'<div role="note" class="histolake-moment">{spans}</div>')
+
+
+@st.fragment(run_every=LOOKED_FOR_CHANGES)
+def _hint_at_changes(lake: Lake) -> None:
+    """Offer a newer moment of the lake; nothing that is read changes by itself."""
+    try:
+        is_newest = reading.newest_lake() == lake
+    except HistolakeError as error:
+        st.error(escaped(str(error)))
+        return
+    if not is_newest:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(":material/update: The lake has changed since this page was read.", width="content")
+            if st.button("Refresh", key="refresh"):
+                reading.refresh()
+                st.rerun(scope="app")
 
 
 def _explain_missing(root: Path) -> None:

@@ -18,7 +18,7 @@ from lake import export, session
 from lake.patch_grid import PatchGrid
 from udfs.errors import HistolakeError
 from viewer import slides
-from viewer.reading import Lake, Row, open_lake
+from viewer.reading import Lake, Row, newest_lake
 
 FOREVER = "private, max-age=31536000, immutable"  # what an address with a version gives never changes
 ASK_AGAIN = "no-cache"
@@ -82,7 +82,7 @@ def hotspots(lake: Lake, slide_id: str, request: Request) -> Response:
 def _lake(request: Request) -> Lake:
     version = request.query_params.get("version")
     if version is None:
-        return open_lake()
+        return newest_lake()
     if not version.isdecimal():
         raise HistolakeError(f"version={version}: must be a version of the ledger, a whole number")
     return Lake(str(session.lake_path()), int(version))

@@ -9,7 +9,7 @@ import streamlit as st
 from lake import models, store
 from udfs.errors import HistolakeError
 from viewer.models_reading import champion_history
-from viewer.reading import Lake, Row
+from viewer.reading import Lake, Row, refresh
 from viewer.roles import Role, require, role
 from viewer.text import escaped
 
@@ -75,6 +75,7 @@ def _confirm(lake: Lake, model: Row) -> None:
         else:
             _forget()
             st.session_state["promoted"] = model["model_id"]
+            refresh()
             st.rerun()
 
 

@@ -13,9 +13,8 @@ from lake.contact_sheet import show
 from lake.places import Place, patches_at
 from lake.sql_files import query
 from udfs.errors import HistolakeError
-from viewer.reading import Lake, Row
+from viewer.reading import Lake, Row, connection
 from viewer.slides import model, slide
-from viewer.snapshots import reading
 from viewer.text import escaped
 
 NEIGHBOURS = 8
@@ -40,7 +39,7 @@ def find_patch(lake: Lake, asked: Row) -> Row:
         at = {"model_id": None, "threshold": None}
     else:
         at = {"model_id": scored["model_id"], "threshold": scored["threshold"]}
-    with reading(lake) as con:
+    with connection(lake) as con:
         rows = con.execute("select * from models where model_id = $model_id", {"model_id": at["model_id"]}).pl()
         place = Place(slide_id, asked["x"], asked["y"])
         [patch] = patches_at(con, [place], next(rows.iter_rows(named=True), None), asked["patch_set"])
@@ -97,7 +96,7 @@ def _show_neighbours(lake: Lake, patch: Row) -> None:
 @_kept
 def _neighbours(lake: Lake, slide_id: str, patch_set: str, x: int, y: int, model_id: str) -> pl.DataFrame:
     where = {"slide_id": slide_id, "patch_set": patch_set, "x": x, "y": y, "model_id": model_id}
-    with reading(lake) as con:
+    with connection(lake) as con:
         return con.execute(query("app/neighbours"), {**where, "patches": COMPARED, "neighbours": NEIGHBOURS}).pl()
 
 

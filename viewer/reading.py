@@ -1,9 +1,11 @@
-"""What the pages read: queries of sql/app on one moment of the lake, kept until the lake changes."""
+"""What the pages read: queries of sql/app on one moment of the lake, kept until the reader asks for a newer one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +14,12 @@ import polars as pl
 import streamlit as st
 
 from lake import session, store
+from lake.lesions import Peaks
+from lake.slide_scores import TOP
 from lake.sql_files import query
 from udfs.errors import LakeError
+
+MOMENTS = 3  # of the lake, whose connections are kept
 
 Row = dict[str, Any]
 
@@ -25,25 +31,66 @@ class Lake(NamedTuple):
     version: int
 
 
-def open_lake() -> Lake:
+@dataclass(frozen=True)
+class Overview:
+    """What every page says of the lake: the champion, how many slides there are, the versions of all tables."""
+
+    model: Row | None
+    slides: int
+    versions: dict[str, int]
+
+
+def newest_lake() -> Lake:
     """The lake that the app was started on, as it is now."""
     root = session.lake_path()
     return Lake(str(root), store.open_table(root, "runs").version())
 
 
+def open_lake() -> Lake:
+    """The lake that the app was started on, as this visitor's pages show it: as it was until they ask for `refresh`."""
+    shown: Lake | None = st.session_state.get("lake")
+    if shown is None or shown.root != str(session.lake_path()):
+        shown = st.session_state["lake"] = newest_lake()
+    return shown
+
+
+def refresh() -> None:
+    """Let this visitor's pages show the lake as it is now; to be called, too, after the app has written to it."""
+    st.session_state.pop("lake", None)
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the lake …")
+def overview(lake: Lake) -> Overview:
+    """What the frame of every page shows."""
+    with connection(lake) as con:
+        [(slides,)] = con.table("slides").count("*").fetchall()
+        return Overview(_champion(con), slides, session.versions(con))
+
+
 @st.cache_data(max_entries=4, show_spinner="Reading the lake …")
 def worklist(lake: Lake) -> pl.DataFrame:
-    """The rows of sql/app/worklist.sql."""
+    """The rows of sql/app/worklist.sql, with hotspots as `histolake evaluate` finds them by default."""
     with connection(lake) as con:
-        return con.execute(query("app/worklist")).pl()
+        return con.execute(query("app/worklist"), {**Peaks().parameters, "top": TOP}).pl()
+
+
+def _champion(con: session.Connection) -> Row | None:
+    rows = con.execute(query("app/champion")).pl().to_dicts()
+    return rows[0] if rows else None
 
 
 @contextmanager
-def connection(lake: Lake, udfs: Iterable[str] = ()) -> Iterator[session.Connection]:
-    """DuckDB on the lake as it was at that version, with these functions; what fails there is a LakeError."""
+def connection(lake: Lake, functions: tuple[str, ...] = ()) -> Iterator[session.Connection]:
+    """DuckDB on that moment of the lake, with these functions; what fails there is a LakeError."""
     try:
-        with session.connect(Path(lake.root), udfs=udfs, at={"runs": lake.version}) as con:
+        with connected(lake, functions).cursor() as con:
             yield con
     except duckdb.Error as error:
         first = str(error).partition("\n")[0]
         raise LakeError(f"{lake.root}: cannot be read: {first}; `histolake check` looks for the reason") from error
+
+
+@lru_cache(maxsize=MOMENTS)
+def connected(lake: Lake, functions: tuple[str, ...] = ()) -> session.Connection:
+    """The connection that all readers of the moment share: opening a lake takes longer than most queries."""
+    return session.connect(Path(lake.root), udfs=functions, at={"runs": lake.version})

@@ -10,8 +10,7 @@ from lake import session, store
 from lake.patch_grid import PatchGrid, label_grid, lattice, probability_grid
 from lake.sql_files import query
 from udfs.errors import HistolakeError
-from viewer.reading import Lake, Row
-from viewer.snapshots import connected, reading
+from viewer.reading import Lake, Row, connected, connection
 
 HOTSPOTS = 40
 HOTSPOT_RADIUS_UM = 250.0  # least distance between two
@@ -22,14 +21,14 @@ GRIDS = 32  # kept in memory; one is rarely above a megabyte
 @lru_cache(maxsize=4)
 def names(lake: Lake) -> pl.DataFrame:
     """slide_id and status of every slide."""
-    with reading(lake) as con:
+    with connection(lake) as con:
         return con.execute(query("app/slide_names")).pl()
 
 
 @lru_cache(maxsize=256)
 def slide(lake: Lake, slide_id: str) -> Row:
     """The row of sql/app/slide.sql. Raises HistolakeError when the lake has no such slide."""
-    with reading(lake) as con:
+    with connection(lake) as con:
         rows = con.execute(query("app/slide"), {"slide_id": slide_id}).pl().to_dicts()
     if not rows:
         raise HistolakeError(
@@ -41,7 +40,7 @@ def slide(lake: Lake, slide_id: str) -> Row:
 @lru_cache(maxsize=64)
 def models(lake: Lake, slide_id: str) -> tuple[Row, ...]:
     """The rows of sql/app/slide_models.sql: every model, the champion first."""
-    with reading(lake) as con:
+    with connection(lake) as con:
         return tuple(con.execute(query("app/slide_models"), {"slide_id": slide_id}).pl().to_dicts())
 
 
@@ -73,14 +72,14 @@ def labels(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGri
     """What annotations say of the patches, cell by cell of the heatmap. Raises HistolakeError as `heatmap`."""
     tiles = _tiles(lake, slide_id, model_id, patch_set)
     row = model(lake, slide_id, model_id)
-    with reading(lake) as con:
+    with connection(lake) as con:
         where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
         labelled = con.execute(query("app/heatmap_labels"), where).pl()
     return label_grid(labelled, lattice(tiles, row["stride_x"], row["stride_y"]))
 
 
 def _tiles(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataFrame:
-    with reading(lake) as con:
+    with connection(lake) as con:
         where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
         tiles = con.execute(query("app/heatmap_tiles"), where).pl()
     if tiles.is_empty():
@@ -95,20 +94,20 @@ def hotspots(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.Dat
     """The rows of sql/app/hotspots.sql."""
     where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
     search = {"radius_um": HOTSPOT_RADIUS_UM, "candidates": HOTSPOT_CANDIDATES, "hotspots": HOTSPOTS}
-    with reading(lake) as con:
+    with connection(lake) as con:
         return con.execute(query("app/hotspots"), {**where, **search}).pl()
 
 
 @lru_cache(maxsize=64)
 def outlines(lake: Lake, slide_id: str) -> pl.DataFrame:
     """The rows of sql/app/outlines.sql."""
-    with reading(lake) as con:
+    with connection(lake) as con:
         return con.execute(query("app/outlines"), {"slide_id": slide_id}).pl()
 
 
 def versions(lake: Lake) -> dict[str, int]:
     """Delta version of every table at that moment of the lake."""
-    with reading(lake) as con:
+    with connection(lake) as con:
         return session.versions(con)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import polars as pl
 import streamlit as st
@@ -10,52 +11,130 @@ import streamlit as st
 from viewer.text import escaped
 
 SPELLED_OUT = 5  # failures
+ROW_PX, TALLEST_PX = 56, 900  # a row has room for a thumbnail
+UNKNOWN = "unknown"  # label
 
 _NUMBER = st.column_config.NumberColumn
 _TEXT = st.column_config.TextColumn
 
 _COLUMNS: dict[str, Any] = {
-    "slide_id": st.column_config.ButtonColumn("Slide", alignment="left", type="secondary", key="opened"),
-    "split": _TEXT("Split"),
-    "label": _TEXT("Label", help="Of the whole slide, from the manifest"),
-    "status": _TEXT("Status"),
-    "patches": _NUMBER(
-        "Patches scored", help="Tissue patches that the champion gave a probability", format="localized"
+    "thumbnail": st.column_config.ImageColumn("Picture", width=64),
+    "slide_id": st.column_config.ButtonColumn(
+        "Slide", alignment="left", type="secondary", key="opened", help="Opens the slide here"
     ),
-    "highest": _NUMBER("Highest", help="Highest tumor probability of a patch", format="%.3f"),
-    "mean_top10": _NUMBER("Mean of top 10", help="Mean of the ten highest tumor probabilities", format="%.3f"),
+    "link": st.column_config.LinkColumn(
+        "Tab", display_text=":material/open_in_new:", width=48, help="Opens the slide in a tab of its own"
+    ),
+    "split": _TEXT("Split", width=86),
+    "label": _TEXT("Label", help="Of the whole slide, from the manifest", width=80),
+    "status": _TEXT("Status", width=104),
+    "score": st.column_config.ProgressColumn(
+        "Slide score",
+        help="Mean of the ten highest tumor probabilities of the slide (mean_top10)",
+        min_value=0,
+        max_value=1,
+        format="%.3f",
+        color="primary",
+        width=120,
+    ),
+    "highest": _NUMBER("Highest", help="Highest tumor probability of a patch", format="%.3f", width=84),
+    "hotspots": _NUMBER(
+        "Hotspots",
+        help="Peaks of the heatmap, as `histolake evaluate` finds them by default; empty until it has run",
+        format="localized",
+        width=84,
+    ),
+    "tissue_mm2": _NUMBER(
+        "Tissue, mm²",
+        help="Tissue in the patches of the tiling shown, by the tissue fraction of each; empty where there is no grid",
+        format="%.2f",
+        width=100,
+    ),
+    "patches": _NUMBER(
+        "Patches scored", help="Patches that the champion gave a probability", format="localized", width=116
+    ),
+    "last_run": st.column_config.DatetimeColumn(
+        "Last run, UTC", help="When the lake last recorded work on the slide", format="YYYY-MM-DD HH:mm", width=136
+    ),
     "reason": _TEXT("Reason", help="Why the slide, or one of its stages, failed", width="large"),
+    "remedy": _TEXT("What to do", help="The command to type", width="large"),
 }
+_OPTIONAL = ("reason", "remedy")
 
 
-def show_table(slides: pl.DataFrame) -> str | None:
-    """Show the slides; returns the slide_id that was clicked, if any."""
-    st.caption(_summary(slides))
-    if "scored" not in slides["status"]:
-        st.info("No slide is scored yet: `histolake run`, `histolake train` and `histolake predict` do that.")
-    columns = [name for name in _COLUMNS if name != "reason" or slides["reason"].is_not_null().any()]
+def choose(slides: pl.DataFrame) -> pl.DataFrame:
+    """The slides that the filters above the table leave; the address keeps the filters."""
+    labelled = slides.with_columns(pl.col("label").fill_null(UNKNOWN))
+    search, *filters = st.columns([2, 1, 1, 1])
+    text = search.text_input(
+        "Search", key="search", bind="query-params", type="search", placeholder="Part of a slide's name", live=True
+    )
+    keep = pl.col("slide_id").str.to_lowercase().str.contains((text or "").strip().lower(), literal=True)
+    for column, name in zip(filters, ("split", "label", "status"), strict=True):
+        values = labelled[name].unique().sort().to_list()
+        chosen = column.multiselect(name.capitalize(), values, key=name, bind="query-params", placeholder="All")
+        if chosen:
+            keep &= pl.col(name).is_in(chosen)
+    return labelled.filter(keep)
+
+
+def show_table(shown: pl.DataFrame, total: int, *, page: str) -> str | None:
+    """Show the slides, the first of `total`; returns the slide_id that was clicked, if any.
+
+    page: the address of the page that a slide opens on.
+    """
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    left.caption(_summary(shown, total))
+    if shown.is_empty():
+        st.info("No slide is like that; take a filter away.")
+        return None
+    right.download_button(
+        "CSV",
+        lambda: shown.write_csv(),
+        "worklist.csv",
+        "text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+        width="stretch",
+        help="These slides, as a file",
+    )
+    table = shown.with_columns(
+        pl.Series("thumbnail", list(map(_thumbnail, shown["slide_id"]))),
+        pl.Series("link", [f"{page}?{urlencode({'slide': slide_id})}" for slide_id in shown["slide_id"]]),
+    )
+    columns = [name for name in _COLUMNS if name not in _OPTIONAL or table[name].is_not_null().any()]
     st.dataframe(
-        slides.select(columns),
+        table.select(columns),
         hide_index=True,
         column_config={name: _COLUMNS[name] for name in columns},
-        height=min(38 + 35 * max(slides.height, 1), 720),
+        row_height=ROW_PX,
+        height=min(40 + ROW_PX * shown.height, TALLEST_PX),
         placeholder="",
         key="worklist",
+        alt="Slides, the highest score first",
     )
-    _spell_out_failures(slides.filter(pl.col("reason").is_not_null()))
+    _spell_out_failures(shown.filter(pl.col("reason").is_not_null()))
     click = st.session_state.get("opened")
-    return str(slides["slide_id"][click.row]) if click else None
+    return str(shown["slide_id"][click.row]) if click else None
+
+
+def _thumbnail(slide_id: str) -> str:
+    return f"/histolake/thumbnails/{quote(slide_id, safe='')}.jpeg"
 
 
 def _spell_out_failures(failed: pl.DataFrame) -> None:
     """Write the first reasons in full: the table's cells cut them off."""
-    lines = [f"**{escaped(name)}**: {escaped(why)}" for name, why in failed.select("slide_id", "reason").rows()]
+    lines = [
+        f"**{escaped(name)}**: {escaped(why)}" + (f" → {escaped(what)}" if what else "")
+        for name, why, what in failed.select("slide_id", "reason", "remedy").rows()
+    ]
     if lines:
         more = len(lines) - SPELLED_OUT
         st.error("  \n".join(lines[:SPELLED_OUT] + ([f"{more:,} more in the table"] if more > 0 else [])))
 
 
-def _summary(slides: pl.DataFrame) -> str:
-    counts = dict(slides["status"].value_counts().iter_rows())
-    parts = [f"{count:,} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1])]
-    return f"{slides.height:,} slides: {', '.join(parts)}. Click a slide to see its heatmap, a heading to sort."
+def _summary(shown: pl.DataFrame, total: int) -> str:
+    counts = dict(shown["status"].value_counts().iter_rows())
+    parts = [f"{count:,} {status}" for status, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    slides = f"{total:,} slides" if shown.height == total else f"{shown.height:,} of {total:,} slides"
+    return f"{slides}{': ' if parts else ''}{', '.join(parts)}. Click a slide to open it, a heading to sort."
