@@ -14,6 +14,7 @@ page = st.navigation(
         st.Page("viewer/pages/worklist.py", title="Worklist", default=True),
         st.Page("viewer/pages/heatmap.py", title="Heatmap"),
         st.Page("viewer/pages/metrics.py", title="Metrics"),
+        st.Page("viewer/pages/sql.py", title="SQL"),
     ],
     position="top",
 )

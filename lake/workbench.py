@@ -81,6 +81,10 @@ class Running:
         """Whether there is an answer, or never will be."""
         return not self._thread.is_alive()
 
+    def wait(self, seconds: float) -> None:
+        """Return when it is done, or after so many seconds."""
+        self._thread.join(seconds)
+
     def cancel(self) -> None:
         """End the statement at once; nothing happens when it is done."""
         self._kill("it was cancelled")

@@ -58,10 +58,7 @@ def main() -> None:
     except HistolakeError as error:
         header, body = {"error": str(error)}, b""
     except duckdb.Error as error:
-        header, body = (
-            {"error": f"{root}: cannot be read: {reason(error)}; `histolake check` looks for the reason"},
-            b"",
-        )
+        header, body = {"error": f"{root}: cannot be read: {reason(error)}; see `histolake check`"}, b""
     _send(answers, header, body)
 
 
@@ -126,16 +123,15 @@ def answer(con: session.Connection, statement: str, limits: Limits) -> tuple[dic
 
     con: a sealed connection. Raises QueryError.
     """
-    text = checked(con, statement)
     try:
-        reader = con.execute(text).to_arrow_reader(BATCH)
+        reader = con.execute(checked(con, statement)).to_arrow_reader(BATCH)
         types = [str(column[1]) for column in con.description or ()]
         batches, cut = _first_rows(reader, limits)
     except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
         raise QueryError(_too_large(limits)) from None
     except (duckdb.Error, pa.ArrowException, OSError, ValueError) as error:
-        text = reason(error)
-        raise QueryError(_too_large(limits) if "bad_alloc" in text or "Out of Memory" in text else text) from None
+        why = reason(error)
+        raise QueryError(_too_large(limits) if "bad_alloc" in why or "Out of Memory" in why else why) from None
     body = io.BytesIO()
     as_frame(pa.Table.from_batches(batches, reader.schema)).write_ipc_stream(body)
     data = body.getvalue()

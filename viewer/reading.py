@@ -15,6 +15,7 @@ import streamlit as st
 from lake import session, store
 from lake.sql_files import query
 from udfs.errors import LakeError
+from viewer.sql_catalog import abouts
 
 HOTSPOTS = 8
 ROC_POINTS = 200  # a split: more than a chart can show
@@ -86,6 +87,14 @@ def performance(lake: Lake) -> Performance:
             con.execute(query("app/roc_curve"), {"points": ROC_POINTS}).pl(),
             con.execute(query("app/reliability")).pl(),
         )
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the catalog …")
+def catalog(lake: Lake) -> pl.DataFrame:
+    """The rows of sql/app/catalog.sql: what a person can ask for."""
+    with _connection(lake) as con:
+        con.register("abouts", abouts(Path(lake.root)).to_arrow())
+        return con.execute(query("app/catalog")).pl()
 
 
 def _champion(con: session.Connection) -> Row | None:
