@@ -29,3 +29,7 @@ class ModelError(HistolakeError):
 
 class LakeError(HistolakeError):
     """A lake that cannot be opened, read or written."""
+
+
+class QueryError(HistolakeError):
+    """A person's statement that is refused, fails, is cancelled or outgrows its limits."""

@@ -18,6 +18,7 @@ from lake.lesions import Peaks
 from lake.slide_scores import TOP
 from lake.sql_files import query
 from udfs.errors import LakeError
+from viewer.sql_catalog import abouts
 
 MOMENTS = 3  # of the lake, whose connections are kept
 
@@ -72,6 +73,14 @@ def worklist(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/worklist.sql, with hotspots as `histolake evaluate` finds them by default."""
     with connection(lake) as con:
         return con.execute(query("app/worklist"), {**Peaks().parameters, "top": TOP}).pl()
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the catalog …")
+def catalog(lake: Lake) -> pl.DataFrame:
+    """The rows of sql/app/catalog.sql: what a person can ask for."""
+    with connection(lake) as con:
+        con.register("abouts", abouts(Path(lake.root)).to_arrow())
+        return con.execute(query("app/catalog")).pl()
 
 
 def _champion(con: session.Connection) -> Row | None:

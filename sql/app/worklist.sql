@@ -217,7 +217,7 @@ outcomes as (  -- of the slide's file as it is now, for the champion
 
     select
         a.slide_id,
-        arg_max({ stage: a.stage, error: a.error }, a.finished_at) filter (a.status = 'failed') as failure,
+        arg_max({stage: a.stage, error: a.error}, a.finished_at) filter (a.status = 'failed') as failure,
         min(t.tissue_od) filter (a.stage = 'patches' and a.status = 'empty') as blank_at
     from attempts as a
     inner join ingested as i on a.slide_id = i.slide_id and a.finished_at >= i.finished_at

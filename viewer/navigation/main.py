@@ -14,6 +14,7 @@ page = st.navigation(
         st.Page("../pages/worklist.py", title="Worklist", default=True),
         st.Page("../pages/viewer.py", title="Viewer"),
         st.Page("../pages/models.py", title="Models"),
+        st.Page("../pages/sql.py", title="SQL"),
         st.Page("../pages/lineage.py", title="Lineage"),
     ],
     position="top",
