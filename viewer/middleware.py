@@ -20,6 +20,7 @@ class SendsAtOnce:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, over a connection that keeps nothing back."""
         transport = getattr(getattr(receive, "__self__", None), "transport", None)
         connection = transport.get_extra_info("socket") if transport else None
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
