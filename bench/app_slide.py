@@ -14,7 +14,7 @@ from lake.synthetic_layout import draw_layout
 from lake.synthetic_tissue import paint
 
 EDGE = 32_768  # of every slide, level-0 px
-TILE_PX = 512  # of the slides' files, as Camelyon16's have
+TILE_PX = 256  # of the file
 JPEG_QUALITY = 80
 MPP = 0.25
 

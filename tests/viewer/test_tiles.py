@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +17,12 @@ import httpx
 import numpy as np
 import pytest
 import tifffile
+import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from support import SHARED, TestLake, write_slide
 
 from lake import store
@@ -25,6 +30,7 @@ from lake.tables import TABLES
 from udfs.deep_zoom import DeepZoom
 from udfs.slide import Area, dimensions, read_area
 from viewer import tiles
+from viewer.middleware import MIDDLEWARE
 from viewer.pictures import Pictures
 from viewer.routes import ROUTES
 
@@ -274,6 +280,25 @@ def test_eight_readers_at_once_see_what_one_sees(get: Get, lake: TestLake, slide
     answers = asyncio.run(fetch(*paths * 8))
     assert [answer.content for answer in answers] == [alone[path] for path in paths * 8]
     assert len(set(alone.values())) > 20
+
+
+def test_answers_are_sent_at_once_on_a_socket_as_streamlit_binds_it() -> None:
+    async def option(request: Request) -> JSONResponse:
+        connection = request.receive.__self__.transport.get_extra_info("socket")
+        return JSONResponse({"no_delay": connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)})
+
+    app = Starlette(routes=[Route("/option", option)], middleware=MIDDLEWARE)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    with socket.socket(socket.AF_INET) as bound:
+        bound.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, args=([bound],))
+        thread.start()
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{bound.getsockname()[1]}/option", timeout=30)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert answer.json()["no_delay"]
 
 
 # -- the cache
