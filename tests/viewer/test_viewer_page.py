@@ -54,7 +54,7 @@ def test_the_component_gets_the_slide_its_heatmap_and_where_they_come_from(
     version = store.open_table(full_lake.root, "runs").version()
     assert pane["heatmap"].startswith(f"/histolake/heatmaps/tumor_4?model={model_id}&")
     assert f"version={version}" in pane["heatmap"]
-    assert pane["labels"]
+    assert pane["outcomes"]
     assert pane["annotations"]
     said = "\n".join(pane["facts"])
     assert model_id in said
@@ -101,7 +101,7 @@ def test_a_slide_without_a_model_is_shown_without_a_heatmap(
     app = open_page(lake.root, "viewer", slide="normal_1")
     assert "histolake predict" in words(app)
     [pane] = panes(app)
-    assert (pane["heatmap"], pane["labels"], pane["annotations"], pane["hotspots"]) == (None, None, None, [])
+    assert (pane["heatmap"], pane["outcomes"], pane["annotations"], pane["hotspots"]) == (None, None, None, [])
 
 
 def test_a_half_scored_slide_says_how_much_is_missing(open_page: Open, full_lake: TestLake) -> None:
