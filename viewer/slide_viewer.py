@@ -69,8 +69,9 @@ def _box(patch: Row) -> dict[str, Any]:
 def _is_usable(shown: Shown) -> bool:
     slide = shown.slide
     if slide["status"] != "ok":
-        st.error(escaped(f"Slide {slide['slide_id']} cannot be shown: {slide['error']}"))
-        return False
+        st.error(escaped(f"Slide {slide['slide_id']} cannot be used: {slide['error']}"))
+        if not slide["width"]:  # one that lacks its microns per pixel can be looked at all the same
+            return False
     try:
         file_state(slide["path"])
     except SlideError as error:
@@ -81,6 +82,8 @@ def _is_usable(shown: Shown) -> bool:
 
 def _say_what_is_missing(shown: Shown) -> None:
     slide_id, model = shown.slide["slide_id"], shown.model
+    if shown.slide["status"] != "ok":
+        return
     if model is None:
         st.info(
             f"No model has scored {escaped(slide_id)} yet: "

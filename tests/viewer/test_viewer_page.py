@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
-from support import TestLake
+from support import TestLake, write_slide
 
 from lake import store
 
@@ -121,6 +121,16 @@ def test_a_failed_slide_shows_its_reason_and_no_picture(open_page: Open, lake_wi
     app = open_page(lake_with_failure.root, "viewer", slide="broken")
     assert "OpenSlide does not know this format" in words(app)
     assert panes(app) == []
+
+
+def test_a_slide_without_microns_per_pixel_is_shown_and_says_so(
+    open_page: Open, full_lake: TestLake, slides: Path
+) -> None:
+    full_lake("ingest", str(write_slide(slides / "no_scale.tif", mpp=1000)))  # no scanner has that: it counts as none
+    app = open_page(full_lake.root, "viewer", slide="no_scale")
+    assert "microns per pixel" in words(app)
+    [pane] = panes(app)
+    assert (pane["mpp_x"], pane["heatmap"], pane["width"]) == (None, None, 1024)
 
 
 def test_a_slide_file_that_was_moved_is_a_sentence(open_page: Open, full_lake: TestLake, slides: Path) -> None:
