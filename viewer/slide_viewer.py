@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import streamlit as st
+from streamlit.components.v2.types import ComponentRenderer
 
 from lake.heatmap_frame import BANNER
 from udfs.errors import HistolakeError, SlideError
@@ -18,9 +20,13 @@ from viewer.slide_choice import Shown
 from viewer.text import escaped
 
 VERSIONS_SHOWN = ("predictions", "patches", "slides")
-HTML = (files("histolake") / "assets" / "viewer.html").read_text(encoding="utf-8")
 
-_component = st.components.v2.component("histolake.viewer", html=HTML, css="viewer.css", js="viewer.js")
+
+@cache
+def _component() -> ComponentRenderer:
+    """The packaged component, looked for when the first page needs it: outside the app there is nobody to find it."""
+    html = (files("histolake") / "assets" / "viewer.html").read_text(encoding="utf-8")
+    return st.components.v2.component("histolake.viewer", html=html, css="viewer.css", js="viewer.js")
 
 
 def show_slides(lake: Lake, shown: list[Shown]) -> None:
@@ -45,7 +51,7 @@ def _viewer_and_patch(panes: list[dict[str, Any]]) -> None:
     except HistolakeError as error:
         problem = str(error)
     data = {"panes": panes, "banner": BANNER, "chosen": _box(patch) if patch else None}
-    _component(key="viewer", data=data, on_patch_change=_keep_patch)
+    _component()(key="viewer", data=data, on_patch_change=_keep_patch)
     if problem:
         st.info(escaped(problem))
     elif patch:
