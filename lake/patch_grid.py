@@ -16,6 +16,7 @@ CELLS_PER_SPAN = 4  # of patches that lie on no grid, so that each is drawn with
 MOST_CELLS = 2**22  # of one picture: what a browser colors in a few milliseconds
 
 LABEL = Scale("label", 0, 1, "label", "viridis")
+CALLED = Scale("called", 0, 1, "called tumor", "viridis")
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,14 @@ def probability_grid(tiles: pl.DataFrame, where: Lattice) -> PatchGrid:
     return PatchGrid(where.x, where.y, where.step_x, where.step_y, values.astype(np.uint8))
 
 
-def label_grid(tiles: pl.DataFrame, where: Lattice) -> PatchGrid:
-    """2 for tumor, 1 for normal, 0 where no label is; of overlapping patches what most of them say."""
-    mean, is_covered = _means(tiles, LABEL, where)
-    values = np.where(is_covered, np.where(mean >= 0.5, 2, 1), 0)
+def outcome_grid(tiles: pl.DataFrame, where: Lattice) -> PatchGrid:
+    """What a model makes of labelled patches, rows of sql/app/heatmap_outcomes.sql; of overlapping ones, most of them.
+
+    1 true negative, 2 false positive, 3 false negative, 4 true positive, 0 where no label is.
+    """
+    label, is_labelled = _means(tiles, LABEL, where)
+    called, _ = _means(tiles, CALLED, where)
+    values = np.where(is_labelled, 1 + 2 * (label >= 0.5) + (called >= 0.5), 0)
     return PatchGrid(where.x, where.y, where.step_x, where.step_y, values.astype(np.uint8))
 
 

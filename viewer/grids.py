@@ -1,4 +1,4 @@
-"""Routes that give the slide viewer its overlays: heatmaps and labels as grids, outlines, and hotspots for QuPath."""
+"""Routes that give the slide viewer its overlays: heatmaps and outcomes as grids, outlines, and hotspots for QuPath."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def heatmap(lake: Lake, slide_id: str, request: Request) -> Response:
 
 
 @_answered
-def labels(lake: Lake, slide_id: str, request: Request) -> Response:
-    """A byte a cell of the heatmap: 0 for no label, 1 for normal, 2 for tumor."""
+def outcomes(lake: Lake, slide_id: str, request: Request) -> Response:
+    """A byte a cell of the heatmap: 1 to 4 for true negative, false positive, false negative, true positive; else 0."""
     model = _model(lake, slide_id, request)
-    return _grid(slides.labels(lake, slide_id, model["model_id"], _patch_set(model, request)))
+    return _grid(slides.outcomes(lake, slide_id, model["model_id"], _patch_set(model, request)))
 
 
 @_answered
@@ -121,7 +121,7 @@ def _shape(row: Row) -> dict[str, Any]:
 
 ROUTES = [
     Route("/histolake/heatmaps/{slide_id:path}", heatmap),
-    Route("/histolake/labels/{slide_id:path}", labels),
+    Route("/histolake/outcomes/{slide_id:path}", outcomes),
     Route("/histolake/annotations/{slide_id:path}", outlines),
     Route("/histolake/hotspots/{slide_id:path}", hotspots),
 ]

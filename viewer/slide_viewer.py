@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import streamlit as st
+from streamlit.components.v2.types import ComponentRenderer
 
 from lake.heatmap_frame import BANNER
 from udfs.errors import HistolakeError, SlideError
@@ -18,9 +20,13 @@ from viewer.slide_choice import Shown
 from viewer.text import escaped
 
 VERSIONS_SHOWN = ("predictions", "patches", "slides")
-HTML = (files("histolake") / "assets" / "viewer.html").read_text(encoding="utf-8")
 
-_component = st.components.v2.component("histolake.viewer", html=HTML, css="viewer.css", js="viewer.js")
+
+@cache
+def _component() -> ComponentRenderer:
+    """The packaged component, looked for when the first page needs it: outside the app there is nobody to find it."""
+    html = (files("histolake") / "assets" / "viewer.html").read_text(encoding="utf-8")
+    return st.components.v2.component("histolake.viewer", html=html, css="viewer.css", js="viewer.js")
 
 
 def show_slides(lake: Lake, shown: list[Shown]) -> None:
@@ -45,7 +51,7 @@ def _viewer_and_patch(panes: list[dict[str, Any]]) -> None:
     except HistolakeError as error:
         problem = str(error)
     data = {"panes": panes, "banner": BANNER, "chosen": _box(patch) if patch else None}
-    _component(key="viewer", data=data, on_patch_change=_keep_patch)
+    _component()(key="viewer", data=data, on_patch_change=_keep_patch)
     if problem:
         st.info(escaped(problem))
     elif patch:
@@ -69,8 +75,9 @@ def _box(patch: Row) -> dict[str, Any]:
 def _is_usable(shown: Shown) -> bool:
     slide = shown.slide
     if slide["status"] != "ok":
-        st.error(escaped(f"Slide {slide['slide_id']} cannot be shown: {slide['error']}"))
-        return False
+        st.error(escaped(f"Slide {slide['slide_id']} cannot be used: {slide['error']}"))
+        if not slide["width"]:  # one that lacks its microns per pixel can be looked at all the same
+            return False
     try:
         file_state(slide["path"])
     except SlideError as error:
@@ -81,6 +88,8 @@ def _is_usable(shown: Shown) -> bool:
 
 def _say_what_is_missing(shown: Shown) -> None:
     slide_id, model = shown.slide["slide_id"], shown.model
+    if shown.slide["status"] != "ok":
+        return
     if model is None:
         st.info(
             f"No model has scored {escaped(slide_id)} yet: "
@@ -119,9 +128,8 @@ def _pane(lake: Lake, shown: Shown) -> dict[str, Any]:
         **{name: slide[name] for name in ("width", "height", "mpp_x", "mpp_y")},
         "model_id": model["model_id"] if model else None,
         "patch_set": model["patch_set"] if model else None,
-        "threshold": model["threshold"] if model else None,
         "heatmap": _route("heatmaps", quoted, of_model) if model else None,
-        "labels": _route("labels", quoted, of_model) if model and model["has_labels"] else None,
+        "outcomes": _route("outcomes", quoted, of_model) if model and model["has_labels"] else None,
         "hotspots_file": _route("hotspots", quoted, of_model) if model else None,
         "annotations": _route("annotations", quoted, at) if has_outlines else None,
         "hotspots": _hotspots(lake, slide_id, model) if model else [],

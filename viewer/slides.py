@@ -7,14 +7,14 @@ from functools import lru_cache
 import polars as pl
 
 from lake import session, store
-from lake.patch_grid import PatchGrid, label_grid, lattice, probability_grid
+from lake.patch_grid import PatchGrid, lattice, outcome_grid, probability_grid
 from lake.sql_files import query
 from udfs.errors import HistolakeError
 from viewer.reading import Lake, Row, connected, connection
 
 HOTSPOTS = 40
 HOTSPOT_RADIUS_UM = 250.0  # least distance between two
-HOTSPOT_CANDIDATES = 3000  # patches that hotspots are looked for among
+HOTSPOT_CANDIDATES = 1000  # patches that hotspots are looked for among
 GRIDS = 32  # kept in memory; one is rarely above a megabyte
 
 
@@ -68,14 +68,14 @@ def heatmap(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGr
 
 
 @lru_cache(maxsize=GRIDS)
-def labels(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGrid:
-    """What annotations say of the patches, cell by cell of the heatmap. Raises HistolakeError as `heatmap`."""
+def outcomes(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGrid:
+    """How the model does on labelled patches, cell by cell of the heatmap. Raises HistolakeError as `heatmap`."""
     tiles = _tiles(lake, slide_id, model_id, patch_set)
     row = model(lake, slide_id, model_id)
     with connection(lake) as con:
         where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
-        labelled = con.execute(query("app/heatmap_labels"), where).pl()
-    return label_grid(labelled, lattice(tiles, row["stride_x"], row["stride_y"]))
+        labelled = con.execute(query("app/heatmap_outcomes"), where).pl()
+    return outcome_grid(labelled, lattice(tiles, row["stride_x"], row["stride_y"]))
 
 
 def _tiles(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataFrame:
@@ -119,5 +119,5 @@ def identity(root: str) -> str:
 
 def forget() -> None:
     """Read all anew: for lakes that are replaced under their path."""
-    for each in (connected, names, slide, models, heatmap, labels, hotspots, outlines, identity):
+    for each in (connected, names, slide, models, heatmap, outcomes, hotspots, outlines, identity):
         each.cache_clear()

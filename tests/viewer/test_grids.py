@@ -45,14 +45,17 @@ def test_a_cell_is_a_patch_with_its_probability(client: TestClient, full_lake: T
         assert (cell - 1) / 254 == pytest.approx(probability, abs=0.5 / 254)
 
 
-def test_labels_lie_on_the_heatmaps_cells(client: TestClient, full_lake: TestLake) -> None:
-    place, cells = grid_of(client, "/histolake/labels/tumor_4")
+def test_outcomes_lie_on_the_heatmaps_cells(client: TestClient, full_lake: TestLake) -> None:
+    place, cells = grid_of(client, "/histolake/outcomes/tumor_4")
     assert grid_of(client, "/histolake/heatmaps/tumor_4")[0] == place
-    labels = full_lake.read("labels").filter(slide_id="tumor_4")
-    assert (cells == 2).sum() == labels.filter(label=1).height
-    assert (cells == 1).sum() == labels.filter(label=0).height
-    x, y = labels.filter(label=1).select("x", "y").row(0)
-    assert cells[round((y - place["y"]) / 64), round((x - place["x"]) / 64)] == 2
+    threshold = full_lake.read("models")["threshold"][0]
+    scored = full_lake.read("predictions").join(full_lake.read("labels"), on=["slide_id", "patch_set", "x", "y"])
+    rows = scored.filter(slide_id="tumor_4").select("x", "y", "probability", "label").rows()
+    assert {label for *_, label in rows} == {0, 1}
+    for x, y, probability, label in rows:
+        cell = cells[round((y - place["y"]) / 64), round((x - place["x"]) / 64)]
+        assert cell == 1 + 2 * label + (probability >= threshold)
+    assert (cells > 0).sum() == len(rows)
 
 
 def test_outlines_are_those_that_were_drawn(client: TestClient) -> None:
@@ -75,7 +78,7 @@ def test_hotspots_are_a_file_for_qupath(client: TestClient, full_lake: TestLake)
     assert collection["histolake"]["table_versions"]["predictions"] == full_lake.versions()["predictions"]
 
 
-@pytest.mark.parametrize("kind", ["heatmaps", "labels", "annotations", "hotspots"])
+@pytest.mark.parametrize("kind", ["heatmaps", "outcomes", "annotations", "hotspots"])
 def test_an_unknown_slide_is_a_sentence(client: TestClient, kind: str) -> None:
     response = client.get(f"/histolake/{kind}/nobody")
     assert response.status_code == 404

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
-from support import TestLake
+from support import TestLake, write_slide
 
 from lake import store
 
@@ -54,7 +54,7 @@ def test_the_component_gets_the_slide_its_heatmap_and_where_they_come_from(
     version = store.open_table(full_lake.root, "runs").version()
     assert pane["heatmap"].startswith(f"/histolake/heatmaps/tumor_4?model={model_id}&")
     assert f"version={version}" in pane["heatmap"]
-    assert pane["labels"]
+    assert pane["outcomes"]
     assert pane["annotations"]
     said = "\n".join(pane["facts"])
     assert model_id in said
@@ -101,7 +101,7 @@ def test_a_slide_without_a_model_is_shown_without_a_heatmap(
     app = open_page(lake.root, "viewer", slide="normal_1")
     assert "histolake predict" in words(app)
     [pane] = panes(app)
-    assert (pane["heatmap"], pane["labels"], pane["annotations"], pane["hotspots"]) == (None, None, None, [])
+    assert (pane["heatmap"], pane["outcomes"], pane["annotations"], pane["hotspots"]) == (None, None, None, [])
 
 
 def test_a_half_scored_slide_says_how_much_is_missing(open_page: Open, full_lake: TestLake) -> None:
@@ -121,6 +121,16 @@ def test_a_failed_slide_shows_its_reason_and_no_picture(open_page: Open, lake_wi
     app = open_page(lake_with_failure.root, "viewer", slide="broken")
     assert "OpenSlide does not know this format" in words(app)
     assert panes(app) == []
+
+
+def test_a_slide_without_microns_per_pixel_is_shown_and_says_so(
+    open_page: Open, full_lake: TestLake, slides: Path
+) -> None:
+    full_lake("ingest", str(write_slide(slides / "no_scale.tif", mpp=1000)))  # no scanner has that: it counts as none
+    app = open_page(full_lake.root, "viewer", slide="no_scale")
+    assert "microns per pixel" in words(app)
+    [pane] = panes(app)
+    assert (pane["mpp_x"], pane["heatmap"], pane["width"]) == (None, None, 1024)
 
 
 def test_a_slide_file_that_was_moved_is_a_sentence(open_page: Open, full_lake: TestLake, slides: Path) -> None:

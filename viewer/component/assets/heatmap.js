@@ -3,14 +3,12 @@
 import { colors } from "./colormaps.js";
 
 const LEVELS = 254; // steps of a probability: byte 0 is no patch, 1 to 255 are 0 to 1
-const NORMAL = 1;
-const TUMOR = 2;
 
-/** Colors of Okabe and Ito for what a model said of labelled patches: told apart with every common color blindness. */
+/** By the server's byte; colors of Okabe and Ito, told apart with every common color blindness. */
 export const OUTCOMES = {
-  hit: { name: "true positive", color: [0, 114, 178] },
-  falseAlarm: { name: "false positive", color: [230, 159, 0] },
-  miss: { name: "false negative", color: [204, 121, 167] },
+  4: { name: "true positive", color: [0, 114, 178] },
+  2: { name: "false positive", color: [230, 159, 0] },
+  3: { name: "false negative", color: [204, 121, 167] },
 };
 
 /**
@@ -46,10 +44,11 @@ function probabilityTable(colormap, threshold) {
   return table;
 }
 
-/** RGBA, as 32 bits, of a labelled patch: by its label, and by whether the model calls it tumor. */
-function outcomeColor(label, isCalled) {
-  if (label === TUMOR) return rgba(...(isCalled ? OUTCOMES.hit : OUTCOMES.miss).color);
-  return label === NORMAL && isCalled ? rgba(...OUTCOMES.falseAlarm.color) : 0;
+/** RGBA, as 32 bits, of every outcome's byte: true negatives are left as they are. */
+function outcomeTable() {
+  const table = new Uint32Array(256);
+  for (const [byte, { color }] of Object.entries(OUTCOMES)) table[byte] = rgba(...color);
+  return table;
 }
 
 function rgba(red, green, blue) {
@@ -59,7 +58,7 @@ function rgba(red, green, blue) {
 export class Heatmap {
   constructor(grid) {
     this.grid = grid;
-    this.labels = null;
+    this.outcomes = null;
     this.canvas = document.createElement("canvas");
     this.canvas.width = grid.columns;
     this.canvas.height = grid.rows;
@@ -69,18 +68,11 @@ export class Heatmap {
   }
 
   /** Color every cell anew; what is drawn later looks like this. */
-  recolor({ colormap, threshold, showOutcomes }, modelThreshold) {
-    const { bytes } = this.grid;
-    if (showOutcomes && this.labels) {
-      const labels = this.labels.bytes;
-      for (let cell = 0; cell < bytes.length; cell += 1) {
-        const isCalled = (bytes[cell] - 1) / LEVELS >= modelThreshold;
-        this.pixels[cell] = bytes[cell] ? outcomeColor(labels[cell], isCalled) : 0;
-      }
-    } else {
-      const table = probabilityTable(colormap, threshold);
-      for (let cell = 0; cell < bytes.length; cell += 1) this.pixels[cell] = table[bytes[cell]];
-    }
+  recolor({ colormap, threshold, showOutcomes }) {
+    const isOfOutcomes = showOutcomes && this.outcomes;
+    const { bytes } = isOfOutcomes ? this.outcomes : this.grid;
+    const table = isOfOutcomes ? outcomeTable() : probabilityTable(colormap, threshold);
+    for (let cell = 0; cell < bytes.length; cell += 1) this.pixels[cell] = table[bytes[cell]];
     this.context.putImageData(this.image, 0, 0);
   }
 

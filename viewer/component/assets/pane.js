@@ -137,12 +137,12 @@ export class Pane {
     }
   }
 
-  /** Fetch the labels that outcomes are colored by, once. */
-  async needLabels() {
+  /** Fetch how the model does on labelled patches, once. */
+  async needOutcomes() {
     const { heatmap } = this;
-    if (!heatmap || heatmap.labels || !this.spec.labels) return;
+    if (!heatmap || heatmap.outcomes || !this.spec.outcomes) return;
     try {
-      heatmap.labels = await fetchGrid(this.spec.labels);
+      heatmap.outcomes = await fetchGrid(this.spec.outcomes);
       this.restyle(this.style);
     } catch (error) {
       this.events.failed(this, error.message);
@@ -152,8 +152,8 @@ export class Pane {
   /** Color and draw anew. style: colormap, threshold, opacity, isSmooth, showOutcomes, showOutlines, isHidden. */
   restyle(style) {
     this.style = style;
-    if (style.showOutcomes) this.needLabels();
-    this.heatmap?.recolor(style, this.spec.threshold);
+    if (style.showOutcomes) this.needOutcomes();
+    this.heatmap?.recolor(style);
     this.draw();
   }
 

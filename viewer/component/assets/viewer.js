@@ -169,13 +169,13 @@ class SlideViewer {
   /** Enable what the slide, and what is known of it, allow; what is disabled says why. */
   allow() {
     const [first] = this.panes;
-    const { mpp_x: mpp, heatmap, labels, annotations } = first.spec;
+    const { mpp_x: mpp, heatmap, outcomes, annotations } = first.spec;
     const reason = mpp ? "" : "Nothing tells this slide's microns per pixel: give mpp in the manifest and ingest again";
     for (const button of this.root.querySelectorAll("[data-magnification]")) disable(button, !mpp, reason);
     for (const name of ["opacity", "threshold", "colormap", "isSmooth"]) {
       disable(this.controls[name], !heatmap, "No model has scored this slide");
     }
-    disable(this.controls.showOutcomes, !labels, "No labels of this slide by the model's rule");
+    disable(this.controls.showOutcomes, !outcomes, "No labels of this slide by the model's rule");
     disable(this.controls.showOutlines, !annotations, "Nobody has annotated this slide");
     this.controls.hotspotsFile.hidden = !first.spec.hotspots_file;
     this.controls.hotspotsFile.href = first.spec.hotspots_file ?? "";
