@@ -89,8 +89,10 @@ def froc(points: pl.DataFrame, curve: pl.DataFrame | None, names: Sequence[str])
     )
     layers: list[alt.Chart] = [intervals, values]
     if curve is not None:
-        drawn = curve.drop_nulls("sensitivity").with_columns(
-            pl.col("false_positives").clip(lower_bound=LEAST_RATE),
+        known = curve.drop_nulls("sensitivity")
+        ends = known.group_by("series", maintain_order=True).last().with_columns(false_positives=pl.lit(RATES[-1]))
+        drawn = pl.concat([known, ends.select(known.columns)]).with_columns(
+            pl.col("false_positives").clip(LEAST_RATE, RATES[-1]),
             pl.int_range(pl.len()).over("series").alias("position"),
         )
         steps = alt.Chart(drawn).mark_line(interpolate="step-after", clip=True)

@@ -177,12 +177,15 @@ def show_froc(lake: Lake, view: View) -> None:
         return
     means = metrics.filter(name="froc").drop_nulls("value").sort(_order(view)).to_dicts()
     lesions = dict(metrics.filter(name="lesions").select("series", "value").iter_rows())
-    cells = int(metrics.filter(name="itcs")["value"].max() or 0)  # type: ignore[arg-type]
+    cells = ", ".join(
+        f"{row['series']} {row['value']:,.0f}" for row in metrics.filter(name="itcs").sort(_order(view)).to_dicts()
+    )
     told = [f"{row['series']} {_estimate(row)} of {lesions.get(row['series'], 0):,.0f} lesions" for row in means]
     st.caption(
-        escaped(f"Mean of the six rates: {'; '.join(told)}. ")
-        + (f"Up to {cells:,} regions" if cells else "No region")
-        + " of isolated tumor cells (major axis below 275 microns) left out: hits on them count neither way."
+        escaped(
+            f"Mean of the six rates: {'; '.join(told)}. Left out are isolated tumor cells, whose major axis is below "
+            f"275 microns ({cells}): hits on them count neither way."
+        )
     )
     curve = None
     help_ = "Lays every detection over the outlines again: on a large lake that takes a while."
