@@ -56,7 +56,7 @@ def reliability(bins: pl.DataFrame, names: Sequence[str]) -> alt.LayerChart:
 
 
 def slide_scores(scores: pl.DataFrame, names: Sequence[str]) -> alt.Chart:
-    """A mark for every slide by label and series; scores: slide_id, label, score, url, `series`."""
+    """A mark for every slide by label and series; scores: slide_id, label, score, `series`."""
     labels = [name for name in ("tumor", "normal", "unknown") if name in scores["label"]]
     chart: alt.Chart = (
         alt.Chart(scores, height=HEIGHT_PX)
@@ -67,7 +67,6 @@ def slide_scores(scores: pl.DataFrame, names: Sequence[str]) -> alt.Chart:
             yOffset=alt.YOffset("series:N", sort=list(names)),
             color=_color(names),
             shape=_shape(names),
-            href="url:N",
             tooltip=["slide_id", "series", "split", "label", "score"],
         )
     )
