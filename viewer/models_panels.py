@@ -146,8 +146,8 @@ def show_slides(view: View) -> None:
         st.caption(escaped(f"AUC over slides: {'; '.join(told)}"))
     st.altair_chart(charts.slide_scores(shown, view.names), width="stretch", alt="Scores of slides by label")
     with st.expander("As a table"):
-        told = shown.with_columns(open=_links(view, shown)).select(list(_COLUMNS))
-        st.dataframe(told, hide_index=True, column_config=_COLUMNS, placeholder="")
+        table = shown.with_columns(open=_links(view, shown)).select(list(_COLUMNS))
+        st.dataframe(table, hide_index=True, column_config=_COLUMNS, placeholder="")
 
 
 _COLUMNS = {

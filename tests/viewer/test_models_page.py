@@ -78,7 +78,7 @@ def test_metrics_of_an_older_lake_are_said_to_be_old(open_page: Open, lake_with_
 def test_without_labels_and_numbers_the_page_says_what_to_type(open_page: Open, own_lake: TestLake) -> None:
     slides = own_lake.read("slides")["slide_id"]
     gone = [store.Replacement({"slide_id": slide_id}) for slide_id in slides]
-    for name in ("annotations", "metrics", "slide_scores"):
+    for name in ("annotations", "labels", "metrics", "slide_scores"):
         where = gone if name != "metrics" else [store.Replacement({"protocol": "by_slide"})]
         store.replace(
             own_lake.root, name, own_lake.read(name).clear().to_arrow(), where, [store.entry(name, run_id="x")]
