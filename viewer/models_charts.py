@@ -56,7 +56,7 @@ def reliability(bins: pl.DataFrame, names: Sequence[str]) -> alt.LayerChart:
 
 
 def slide_scores(scores: pl.DataFrame, names: Sequence[str]) -> alt.Chart:
-    """A mark for every slide by label and series; scores: slide_id, label, score, url, `series`."""
+    """A mark for every slide by label and series; scores: slide_id, label, score, `series`."""
     labels = [name for name in ("tumor", "normal", "unknown") if name in scores["label"]]
     chart: alt.Chart = (
         alt.Chart(scores, height=HEIGHT_PX)
@@ -67,7 +67,6 @@ def slide_scores(scores: pl.DataFrame, names: Sequence[str]) -> alt.Chart:
             yOffset=alt.YOffset("series:N", sort=list(names)),
             color=_color(names),
             shape=_shape(names),
-            href="url:N",
             tooltip=["slide_id", "series", "split", "label", "score"],
         )
     )
@@ -89,8 +88,10 @@ def froc(points: pl.DataFrame, curve: pl.DataFrame | None, names: Sequence[str])
     )
     layers: list[alt.Chart] = [intervals, values]
     if curve is not None:
-        drawn = curve.drop_nulls("sensitivity").with_columns(
-            pl.col("false_positives").clip(lower_bound=LEAST_RATE),
+        known = curve.drop_nulls("sensitivity")
+        ends = known.group_by("series", maintain_order=True).last().with_columns(false_positives=pl.lit(RATES[-1]))
+        drawn = pl.concat([known, ends.select(known.columns)]).with_columns(
+            pl.col("false_positives").clip(LEAST_RATE, RATES[-1]),
             pl.int_range(pl.len()).over("series").alias("position"),
         )
         steps = alt.Chart(drawn).mark_line(interpolate="step-after", clip=True)

@@ -119,7 +119,7 @@ def confusion(measured: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
 
 def show_slides(view: View) -> None:
     """Show the score of every slide by what the slide is, and how well scores tell tumor from normal."""
-    st.subheader("Slides", help="Choose a mark to open the slide. A slide's own score has no interval; the AUC has.")
+    st.subheader("Slides", help="A slide's own score has no interval; the AUC over slides has.")
     scores = view.rows("slide_scores")
     if scores.is_empty():
         flattered = all(subject.model["protocol"] == "patch_random" for subject in view.subjects)
@@ -139,14 +139,24 @@ def show_slides(view: View) -> None:
         key="slide score",
         format_func=lambda name: _SCORES.get(name, name),
     )
-    shown = scores.filter(name=kind).with_columns(url=_links(view, scores.filter(name=kind)))
+    shown = scores.filter(name=kind)
     aucs = view.rows("metrics").filter(scope="slide", name=f"auc_{kind}").drop_nulls("value")
     if not aucs.is_empty():
         told = [f"{row['series']} {_estimate(row)}" for row in aucs.sort(_order(view)).to_dicts()]
         st.caption(escaped(f"AUC over slides: {'; '.join(told)}"))
     st.altair_chart(charts.slide_scores(shown, view.names), width="stretch", alt="Scores of slides by label")
+    with st.expander("As a table"):
+        table = shown.with_columns(open=_links(view, shown)).select(list(_COLUMNS))
+        st.dataframe(table, hide_index=True, column_config=_COLUMNS, placeholder="")
 
 
+_COLUMNS = {
+    "slide_id": st.column_config.TextColumn("Slide", pinned=True),
+    "open": st.column_config.LinkColumn("Viewer", display_text="open"),
+    "series": st.column_config.TextColumn("Of"),
+    "label": st.column_config.TextColumn("Label"),
+    "score": st.column_config.NumberColumn("Score", format="%.3f"),
+}
 _SCORES = {"max": "highest", "mean_top10": "mean of top 10", "logistic": "logistic"}
 
 
@@ -177,12 +187,15 @@ def show_froc(lake: Lake, view: View) -> None:
         return
     means = metrics.filter(name="froc").drop_nulls("value").sort(_order(view)).to_dicts()
     lesions = dict(metrics.filter(name="lesions").select("series", "value").iter_rows())
-    cells = int(metrics.filter(name="itcs")["value"].max() or 0)  # type: ignore[arg-type]
+    cells = ", ".join(
+        f"{row['series']} {row['value']:,.0f}" for row in metrics.filter(name="itcs").sort(_order(view)).to_dicts()
+    )
     told = [f"{row['series']} {_estimate(row)} of {lesions.get(row['series'], 0):,.0f} lesions" for row in means]
     st.caption(
-        escaped(f"Mean of the six rates: {'; '.join(told)}. ")
-        + (f"Up to {cells:,} regions" if cells else "No region")
-        + " of isolated tumor cells (major axis below 275 microns) left out: hits on them count neither way."
+        escaped(
+            f"Mean of the six rates: {'; '.join(told)}. Left out are isolated tumor cells, whose major axis is below "
+            f"275 microns ({cells}): hits on them count neither way."
+        )
     )
     curve = None
     help_ = "Lays every detection over the outlines again: on a large lake that takes a while."

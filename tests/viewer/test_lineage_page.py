@@ -124,11 +124,10 @@ def test_two_versions_of_the_annotations_differ_in_shapes_and_labels(
 
 
 def test_a_version_whose_files_are_gone_is_a_sentence(open_page: Open, full_lake: TestLake) -> None:
+    before = full_lake.versions()["settings"]
     store.put(full_lake.root, "settings", [{"name": "seed", "value": "7"}], "test")
     full_lake.ok("vacuum", "settings", "--keep-hours", "0")
-    newest = full_lake.versions()["settings"]
-    known = {"table": "settings", "from": str(newest - 2), "to": str(newest)}
-    app = open_page(full_lake.root, "lineage", **known)
+    app = open_page(full_lake.root, "lineage", **{"table": "settings", "from": str(before), "to": str(before + 1)})
     app.toggle(key="difference of settings").set_value(True).run()
     assert "vacuuming deletes old versions' files" in app.error[0].value.replace("\\", "")
 

@@ -65,6 +65,10 @@ def test_the_page_shows_what_evaluate_stored(open_page: Open, full_lake: TestLak
     [model] = full_lake.read("models").to_dicts()
     assert f"{model['trained_at']:%Y-%m-%d %H:%M} UTC" in words(app)
     assert model["mlflow_run_id"] in words(app)
+    [scores] = [each for each in tables(app) if "score" in each.columns]
+    kept = full_lake.read("slide_scores").filter(name="mean_top10").sort("score", descending=True)
+    assert scores["score"].to_list() == kept["score"].to_list()
+    assert scores["open"][0] == f"viewer?slide={scores['slide_id'][0]}&model={model['model_id']}"
 
 
 def test_metrics_of_an_older_lake_are_said_to_be_old(open_page: Open, lake_with_failure: TestLake) -> None:
@@ -74,7 +78,7 @@ def test_metrics_of_an_older_lake_are_said_to_be_old(open_page: Open, lake_with_
 def test_without_labels_and_numbers_the_page_says_what_to_type(open_page: Open, own_lake: TestLake) -> None:
     slides = own_lake.read("slides")["slide_id"]
     gone = [store.Replacement({"slide_id": slide_id}) for slide_id in slides]
-    for name in ("annotations", "metrics", "slide_scores"):
+    for name in ("annotations", "labels", "metrics", "slide_scores"):
         where = gone if name != "metrics" else [store.Replacement({"protocol": "by_slide"})]
         store.replace(
             own_lake.root, name, own_lake.read(name).clear().to_arrow(), where, [store.entry(name, run_id="x")]
