@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from viewer import reading
-from viewer.worklist import choose, show_table
+from viewer.worklist import VIEWER, choose, show_table
 
 st.title("Worklist")
 slides = reading.worklist(reading.open_lake())
 if "scored" not in slides["status"]:
     st.info("No slide is scored yet: `histolake run`, `histolake train` and `histolake predict` do that.")
-slide_id = show_table(choose(slides), slides.height, page="heatmap")
+slide_id = show_table(choose(slides), slides.height)
 if slide_id:
-    st.switch_page("viewer/pages/heatmap.py", query_params={"slide": slide_id})
+    st.switch_page(f"viewer/pages/{VIEWER}.py", query_params={"slide": slide_id})
