@@ -117,6 +117,7 @@ def run_stage(
                         summary.failures.append((result.unit.slide_id, _with_count(result)))
             finally:  # what is done is kept, also when the run is stopped
                 committer.flush()
+    store.tidy_ledger(root)
     summary.seconds = time.monotonic() - start
     return summary
 

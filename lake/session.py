@@ -79,15 +79,18 @@ def connect(
     con.execute("set timezone = 'UTC'")
     trace(con)
     for name, table in tables.items():
+        con.register(name, _schema(table).empty_table())
+    _describe(con, {name: table.version() for name, table in tables.items()})
+    _create_views(con, root)  # before the tables have files, which each mention in a view would look through
+    for name, table in tables.items():
+        con.unregister(name)
         try:
             _attach(con, name, table)
         except duckdb.Error as error:
             remedy = "vacuuming deletes old versions' files" if name in (at or {}) else "restore its files"
             raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
     _refuse_newer(con, root)
-    _describe(con, {name: table.version() for name, table in tables.items()})
     _register(con, root, udfs)
-    _create_views(con, root)
     return con
 
 
@@ -121,13 +124,21 @@ def functions(root: Path) -> dict[str, Udf]:
 
 def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
     """Make the table readable under its name: the Parquet files of the version, or an empty table."""
-    columns = [field.name for field in table.schema().fields]
-    files = table.file_uris()
+    schema, files = _schema(table), table.file_uris()
     if files:
         parquet = con.from_parquet(files, hive_partitioning=True)
-        parquet.select(*[duckdb.ColumnExpression(column) for column in columns]).create_view(name)
+        parquet.select(*[duckdb.ColumnExpression(column) for column in schema.names]).create_view(name)
     else:
-        con.from_arrow(pa.schema(table.schema()).empty_table()).create(name)
+        con.from_arrow(schema.empty_table()).create(name)
+
+
+def _schema(table: DeltaTable) -> pa.Schema:
+    """The columns as DuckDB reads them: numbers in names of folders are BIGINT."""
+    schema = pa.schema(table.schema())
+    numbers = [name for name in table.metadata().partition_columns if pa.types.is_integer(schema.field(name).type)]
+    for name in numbers:
+        schema = schema.set(schema.get_field_index(name), pa.field(name, pa.int64()))
+    return schema
 
 
 def _refuse_newer(con: duckdb.DuckDBPyConnection, root: Path) -> None:

@@ -29,6 +29,7 @@ from udfs.errors import LakeError
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
 ATTEMPTS = 20  # to commit beside other writers and compactions
 CODE_VERSION = version("histolake")
+LEDGER_FILES = 256  # more of them, one a commit, make reading the ledger slow
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
 
 Value = str | int | float | None
@@ -450,6 +451,12 @@ def optimize(root: Path, name: str) -> int:
     if merged and name != "runs":
         _record_upkeep(root, name, number, "optimize")
     return int(merged)
+
+
+def tidy_ledger(root: Path) -> None:
+    """Merge the ledger's files where there are many; to be called at the end of work that wrote to it."""
+    if len(open_table(root, "runs").file_uris()) > LEDGER_FILES:
+        optimize(root, "runs")
 
 
 def vacuum(root: Path, name: str, retention_hours: int) -> int:

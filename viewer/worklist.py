@@ -78,11 +78,8 @@ def choose(slides: pl.DataFrame) -> pl.DataFrame:
     return labelled.filter(keep)
 
 
-def show_table(shown: pl.DataFrame, total: int, *, page: str) -> str | None:
-    """Show the slides, the first of `total`; returns the slide_id that was clicked, if any.
-
-    page: the address of the page that a slide opens on.
-    """
+def show_table(shown: pl.DataFrame, total: int) -> str | None:
+    """Show the slides that are left of `total`; returns the slide_id that was clicked, if any."""
     left, right = st.columns([5, 1], vertical_alignment="center")
     left.caption(_summary(shown, total))
     if shown.is_empty():
@@ -99,8 +96,8 @@ def show_table(shown: pl.DataFrame, total: int, *, page: str) -> str | None:
         help="These slides, as a file",
     )
     table = shown.with_columns(
-        pl.Series("thumbnail", list(map(_thumbnail, shown["slide_id"]))),
-        pl.Series("link", [f"{page}?{urlencode({'slide': slide_id})}" for slide_id in shown["slide_id"]]),
+        pl.when("is_readable").then(pl.col("slide_id").map_elements(thumbnail, pl.String)).alias("thumbnail"),
+        pl.col("slide_id").map_elements(link, pl.String).alias("link"),
     )
     columns = [name for name in _COLUMNS if name not in _OPTIONAL or table[name].is_not_null().any()]
     st.dataframe(
@@ -118,7 +115,13 @@ def show_table(shown: pl.DataFrame, total: int, *, page: str) -> str | None:
     return str(shown["slide_id"][click.row]) if click else None
 
 
-def _thumbnail(slide_id: str) -> str:
+def link(slide_id: str) -> str:
+    """Where the slide is looked at, relative to the worklist's own address."""
+    return f"viewer?{urlencode({'slide': slide_id})}"
+
+
+def thumbnail(slide_id: str) -> str:
+    """Where the app's server has the slide's picture."""
     return f"/histolake/thumbnails/{quote(slide_id, safe='')}.jpeg"
 
 

@@ -9,7 +9,7 @@
 -- grid; tissue between them, in patches below the tiling's min_tissue, and outside its region is not counted.
 --
 -- grain     one row per slide, the highest score first
--- units     tissue_mm2: square millimetres, NULL where the tiling is no grid; patches: scored, a count;
+-- units     is_readable: whether the file can be opened; tissue_mm2: square millimetres, NULL where the tiling is no grid; patches: scored, a count;
 --           score: mean of the ten highest probabilities, the slide score mean_top10; highest, score: 0 to 1;
 --           hotspots: detections with the parameters below, NULL until `histolake evaluate` has looked for them;
 --           last_run: UTC; remedy: what to do, commands between backticks
@@ -148,28 +148,22 @@ remembered as (
 
 missing as (
 
-    select s.slide_id, s.patch_set, s.fingerprint, c.model_id, bucket_of(s.slide_id) as bucket
+    select s.slide_id, s.patch_set
     from shown as s
-    inner join champion as c on true
     anti join remembered as r on s.slide_id = r.slide_id and r.score is not null
     where s.scored > 0
 
 ),
 
-computed as (
+computed as (  -- of a slide, tiling and model the table holds one fingerprint: that of `shown`
 
     select
         p.slide_id,
         max(p.probability) as highest,
         round(list_avg(max(p.probability, $top)), 12) as score
     from predictions as p
-    semi join missing as m
-        on
-            p.bucket = m.bucket
-            and p.slide_id = m.slide_id
-            and p.patch_set = m.patch_set
-            and p.model_id = m.model_id
-            and p.fingerprint = m.fingerprint
+    semi join missing as m on p.slide_id = m.slide_id and p.patch_set = m.patch_set
+    where p.model_id = (select c.model_id from champion as c)
     group by p.slide_id
 
 ),
@@ -185,12 +179,11 @@ scores as (
 
 ),
 
-areas as (
+tissue as (  -- of a slide and tiling the table holds one fingerprint, too; it is summed before it is joined
 
-    select p.slide_id, sum(p.tissue) * any_value(s.cell_mm2) as tissue_mm2
-    from patches as p
-    inner join shown as s on p.slide_id = s.slide_id and p.patch_set = s.patch_set and p.fingerprint = s.fingerprint
-    group by p.slide_id
+    select slide_id, patch_set, sum(tissue) as patches_of_tissue
+    from patches
+    group by slide_id, patch_set
 
 ),
 
@@ -245,6 +238,7 @@ listed as (
     select
         s.*,
         d.patch_set,
+        d.cell_mm2,
         d.patches,
         d.embedded,
         d.readable,
@@ -270,12 +264,13 @@ select
     l.split,
     l.label,
     l.state as status,
-    a.tissue_mm2,
+    l.status = 'ok' as is_readable,
+    t.patches_of_tissue * l.cell_mm2 as tissue_mm2,
     if(l.scored > 0, l.scored, null) as patches,
     c.score,
     c.highest,
     p.hotspots,
-    r.last_run,
+    r.last_run at time zone 'UTC' as last_run,
     coalesce(l.error, l.failure.stage || ': ' || l.failure.error) as reason,
     case
         when l.status <> 'ok' then 'Mend the file, then `histolake ingest ''' || l.path || ''' --retry-failed`'
@@ -295,7 +290,7 @@ select
     l.patch_set
 from listed as l
 left join scores as c on l.slide_id = c.slide_id
-left join areas as a on l.slide_id = a.slide_id
+left join tissue as t on l.slide_id = t.slide_id and l.patch_set = t.patch_set
 left join peaks as p on l.slide_id = p.slide_id
 left join last_runs as r on l.slide_id = r.slide_id
 order by c.score desc nulls last, l.slide_id

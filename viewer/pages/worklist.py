@@ -11,6 +11,6 @@ st.title("Worklist")
 slides = reading.worklist(reading.open_lake())
 if "scored" not in slides["status"]:
     st.info("No slide is scored yet: `histolake run`, `histolake train` and `histolake predict` do that.")
-slide_id = show_table(choose(slides), slides.height, page="viewer")
+slide_id = show_table(choose(slides), slides.height)
 if slide_id:
     st.switch_page("../pages/viewer.py", query_params={"slide": slide_id})
