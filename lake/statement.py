@@ -53,7 +53,8 @@ NO_FILES = "the page reads the lake's tables and views, and no files"
 def checked(con: duckdb.DuckDBPyConnection, text: str) -> str:
     """The statement as it is to be run, once it is known to be one that may.
 
-    con: parses it, and knows nothing else of it. Raises QueryError naming what is refused, or the syntax error.
+    con: a sealed connection, for parsing alone can read files (`import database`). Raises QueryError naming what is
+    refused, or the syntax error.
     """
     if not text.strip():
         raise QueryError("there is no statement; write one, or choose an example")
@@ -61,10 +62,10 @@ def checked(con: duckdb.DuckDBPyConnection, text: str) -> str:
         raise QueryError(f"the statement has {len(text):,} characters; at most {LONGEST:,} are run")
     if "\0" in text:
         raise QueryError("the statement holds a NUL character; delete it")
-    kinds = _kinds(text)
+    kinds = _kinds(con, text)
     if kinds == ["EXPLAIN"]:
         prefix, inner = _unwrapped(text)
-        if _kinds(inner) != ["SELECT"]:
+        if _kinds(con, inner) != ["SELECT"]:
             raise QueryError(f"EXPLAIN is run of one SELECT alone; {ONE_SELECT}")
         _refuse_strangers(con, inner)
         return f"{prefix} {inner}"
@@ -87,9 +88,9 @@ def reason(error: Exception) -> str:
     return f"{sentence} (line {number}: {excerpt.strip()})" if number.isdigit() else sentence
 
 
-def _kinds(text: str) -> list[str]:
+def _kinds(con: duckdb.DuckDBPyConnection, text: str) -> list[str]:
     try:
-        return [statement.type.name for statement in duckdb.extract_statements(text)]
+        return [statement.type.name for statement in con.extract_statements(text)]
     except duckdb.Error as error:
         raise QueryError(reason(error)) from None
 

@@ -111,6 +111,9 @@ class Running:
         finally:
             self._kill("it had answered")
             self._process.wait()
+            if self._process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):  # of what it did not read
+                    self._process.stdin.close()
             _places.release()
 
     def _exchange(self, request: bytes) -> bytes:

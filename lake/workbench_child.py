@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +25,9 @@ THREADS = 2  # of DuckDB
 BATCH = 2_048  # rows: DuckDB's vector
 FILES = 1_024  # open at once
 DEEP = 10_000  # Python's stack, for statements with long chains of operators
+
+NO_ARROW = {"BIGNUM", "BIT", "GEOMETRY", "INTERVAL", "TIME WITH TIME ZONE", "UHUGEINT", "UNION", "VARIANT"}
+"""Types that Arrow or Polars lack, or hold with another value."""
 
 SEALS = (
     "set temp_directory = ''",
@@ -124,8 +127,11 @@ def answer(con: session.Connection, statement: str, limits: Limits) -> tuple[dic
     con: a sealed connection. Raises QueryError.
     """
     try:
-        reader = con.execute(checked(con, statement)).to_arrow_reader(BATCH)
+        text = checked(con, statement)
+        con.execute(text)
+        names = [column[0] for column in con.description or ()]
         types = [str(column[1]) for column in con.description or ()]
+        reader = _reader(con, text, types)
         batches, cut = _first_rows(reader, limits)
     except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
         raise QueryError(_too_large(limits)) from None
@@ -133,9 +139,19 @@ def answer(con: session.Connection, statement: str, limits: Limits) -> tuple[dic
         why = reason(error)
         raise QueryError(_too_large(limits) if "bad_alloc" in why or "Out of Memory" in why else why) from None
     body = io.BytesIO()
-    as_frame(pa.Table.from_batches(batches, reader.schema)).write_ipc_stream(body)
+    as_frame(names, pa.Table.from_batches(batches, reader.schema)).write_ipc_stream(body)
     data = body.getvalue()
     return {"types": types, "cut": cut, "versions": session.versions(con), "length": len(data)}, data
+
+
+def _reader(con: session.Connection, text: str, types: Sequence[str]) -> pa.RecordBatchReader:
+    """The rows of the statement that was begun; it begins anew where columns must become text."""
+    is_text = [each.partition("(")[0] in NO_ARROW for each in types]
+    if not any(is_text):
+        return con.to_arrow_reader(BATCH)
+    columns = [duckdb.SQLExpression(f"#{number}") for number, _ in enumerate(types, start=1)]
+    chosen = [one.cast("VARCHAR") if odd else one for one, odd in zip(columns, is_text, strict=True)]
+    return con.sql(text).select(*chosen).to_arrow_reader(BATCH)
 
 
 def _too_large(limits: Limits) -> str:
@@ -160,10 +176,10 @@ def _first_rows(reader: Iterable[pa.RecordBatch], limits: Limits) -> tuple[list[
     return taken, None
 
 
-def as_frame(table: pa.Table) -> pl.DataFrame:
+def as_frame(names: Iterable[str], table: pa.Table) -> pl.DataFrame:
     """A result as a Polars frame: columns of the same name are numbered, types that Polars lacks become text."""
-    names = _told_apart(table.column_names)
-    return pl.DataFrame([_series(name, column) for name, column in zip(names, table.columns, strict=True)])
+    told_apart = _told_apart(names)
+    return pl.DataFrame([_series(name, column) for name, column in zip(told_apart, table.columns, strict=True)])
 
 
 def _told_apart(names: Iterable[str]) -> list[str]:
@@ -180,7 +196,7 @@ def _told_apart(names: Iterable[str]) -> list[str]:
 def _series(name: str, column: pa.ChunkedArray) -> pl.Series:
     try:
         series = pl.Series(name, column)
-    except pl.exceptions.PolarsError:  # intervals and unions
+    except pl.exceptions.PolarsError:  # intervals and unions within lists or structs
         series = pl.Series(name, [None if v is None else str(v) for v in column.to_pylist()], pl.String)
     if isinstance(series.dtype, pl.Decimal) and series.dtype.scale == 0:  # a sum of whole numbers
         try:

@@ -49,7 +49,7 @@ def show_catalog(catalog: pl.DataFrame) -> None:
     names = shown["name"].n_unique()
     if shown.is_empty():
         st.info(f"No table, view or macro has {escaped(words)!r} in its name, columns or description.")
-    with st.container(height=HEIGHT_PX, border=False):
+    with st.container(height=HEIGHT_PX, border=False, gap="xsmall"):
         for kind, heading in HEADINGS.items():
             relations = shown.filter(kind=kind).partition_by("name", maintain_order=True)
             if relations:
