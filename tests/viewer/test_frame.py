@@ -87,7 +87,7 @@ def test_the_banner_can_be_read() -> None:
 def test_every_page_names_champion_and_table_versions(open_page: Open, full_lake: TestLake) -> None:
     [model] = full_lake.read("models").to_dicts()
     versions = full_lake.versions()
-    for page in ("worklist", "heatmap"):
+    for page in ("worklist", "viewer", "models", "sql", "lineage"):
         text = foot(open_page(full_lake.root, page))
         assert f"Champion {model['model_id']} · {model['encoder_id']}" in text
         assert f"predictions {versions['predictions']}, detections {versions['detections']}" in text
@@ -115,7 +115,7 @@ def test_old_pages_of_a_vacuumed_lake_are_a_sentence_and_refreshing_helps(open_p
     app = open_page(full_lake.root, "worklist")
     full_lake.ok("optimize", "runs")
     full_lake.ok("vacuum", "--keep-hours", "0")
-    app.switch_page("viewer/pages/metrics.py")
+    app.switch_page("../pages/models.py")
     app.run()
     assert not app.exception
     app.button(key="refresh").click().run()

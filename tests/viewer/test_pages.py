@@ -7,17 +7,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
-from viewer_support import banner, tables, words
+from viewer_support import banner, words
 
 from lake.heatmap_frame import BANNER
 
 Open = Callable[..., AppTest]
 
-PAGES = ("worklist", "viewer", "models", "lineage")
+PAGES = ("worklist", "viewer", "models", "sql", "lineage")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -50,37 +49,6 @@ def test_a_lake_that_cannot_be_read_is_a_sentence_and_no_traceback(open_page: Op
     assert "restore its files" in error.value
 
 
-def test_the_worklist_has_every_slide_the_most_suspicious_first(open_page: Open, full_lake: TestLake) -> None:
-    [shown] = tables(open_page(full_lake.root, "worklist"))
-    assert sorted(shown["slide_id"]) == sorted(full_lake.read("slides")["slide_id"])
-    assert shown["mean_top10"].to_list() == sorted(shown["mean_top10"], reverse=True)
-
-
-def test_the_worklist_counts_and_averages_what_the_champion_predicted(open_page: Open, full_lake: TestLake) -> None:
-    shown = tables(open_page(full_lake.root, "worklist"))[0].sort("slide_id")
-    expected = (
-        full_lake.read("predictions")
-        .group_by("slide_id")
-        .agg(
-            pl.len().alias("patches"),
-            pl.col("probability").max().alias("highest"),
-            pl.col("probability").top_k(10).mean().alias("mean_top10"),
-        )
-        .sort("slide_id")
-    )
-    assert shown["patches"].to_list() == expected["patches"].to_list()
-    assert shown["highest"].to_list() == pytest.approx(expected["highest"].to_list())
-    assert shown["mean_top10"].to_list() == pytest.approx(expected["mean_top10"].to_list())
-
-
-def test_the_worklist_gives_the_reason_of_a_failed_slide(open_page: Open, lake_with_failure: TestLake) -> None:
-    [shown] = tables(open_page(lake_with_failure.root, "worklist"))
-    failed = shown.filter(pl.col("slide_id") == "broken").row(0, named=True)
-    assert failed["status"] == "failed"
-    assert "OpenSlide does not know this format" in failed["reason"]
-    assert shown.filter(pl.col("slide_id") != "broken")["status"].unique().to_list() == ["scored"]
-
-
 def test_a_lake_without_predictions_says_which_commands_are_missing(
     open_page: Open, lake: TestLake, finished: tuple[Path, Path]
 ) -> None:
@@ -92,7 +60,7 @@ def test_a_lake_without_predictions_says_which_commands_are_missing(
 def test_the_pages_import_neither_mlflow_nor_an_encoder() -> None:
     code = (
         "import sys, viewer.frame, viewer.models_mlflow, viewer.models_promotion, viewer.routes, viewer.slide_viewer, "
-        "viewer.worklist;"
+        "viewer.sql_page, viewer.worklist;"
         "print([m for m in ('mlflow', 'sklearn', 'torch', 'onnxruntime', 'keras') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
