@@ -146,7 +146,7 @@ def _show_result(result: workbench.Result) -> None:
         st.warning(f"Cut: the first {frame.height:,} of more rows. Aggregate, filter or order to see what matters.")
     elif result.cut == "bytes":
         size = f"{LIMITS.bytes // 2**20} MB"
-        st.warning(f"Cut: the first {frame.height:,} of more rows, which fill the {size} allowed. Select fewer columns.")
+        st.warning(f"Cut: the first {frame.height:,} of more rows, which fill the {size} allowed: select less.")
     if frame.columns == ["explain_key", "explain_value"]:
         for plan in frame["explain_value"]:
             st.code(plan, language=None)
