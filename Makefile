@@ -28,7 +28,7 @@ demo: install ## the whole workflow on generated slides
 	.venv/bin/histolake demo
 
 .PHONY: app
-app: install ## the viewer, in the browser
+app: install ## the app, in the browser
 	.venv/bin/histolake app
 
 .PHONY: test

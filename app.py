@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from viewer.middleware import MIDDLEWARE
 from viewer.routes import ROUTES
 
-app = st.App("viewer/navigation/main.py", routes=ROUTES)
+app = st.App("viewer/navigation/main.py", routes=ROUTES, middleware=MIDDLEWARE)

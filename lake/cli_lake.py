@@ -254,7 +254,7 @@ def vacuum(
 def open_app(
     port: Annotated[int, typer.Option(help="Of the page, on this machine only.")] = 8501, lake: Lake = None
 ) -> None:
-    """Open the app: worklist, heatmaps and metrics in the browser."""
+    """Open the app: worklist, deep-zoom viewer, models, SQL and lineage in the browser."""
     page = Path(__file__).resolve().parent.parent / "app.py"
     command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port), *PRIVATE, *THEME]
     environment = {**os.environ, "HISTOLAKE_LAKE": str(session.lake_path(lake))}

@@ -143,11 +143,10 @@ def _show_result(result: workbench.Result) -> None:
     frame = result.frame
     st.caption(f"{_count(frame.height, 'row')}, {_count(frame.width, 'column')}, {result.seconds:.2f} s.")
     if result.cut == "rows":
-        st.warning(f"These are the first {frame.height:,} of more rows: that is the limit.")
+        st.warning(f"Cut: the first {frame.height:,} of more rows. Aggregate, filter or order to see what matters.")
     elif result.cut == "bytes":
-        st.warning(
-            f"These are the first {frame.height:,} of more rows: they fill {LIMITS.bytes // 2**20} MB, the limit."
-        )
+        size = f"{LIMITS.bytes // 2**20} MB"
+        st.warning(f"Cut: the first {frame.height:,} of more rows, which fill the {size} allowed: select less.")
     if frame.columns == ["explain_key", "explain_value"]:
         for plan in frame["explain_value"]:
             st.code(plan, language=None)

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from lake import session
-from lake.scans import Scan, find_scan
+from lake.scans import find_scan
 from udfs.deep_zoom import read_thumbnail, read_tile
-from udfs.errors import HistolakeError, TileError
-from udfs.slide import Area, FileState, Pixels, file_state
+from udfs.errors import HistolakeError, SlideError, TileError
+from udfs.slide import Area, Pixels, file_state
 from viewer.pictures import Pictures
 
 JPEG: dict[str, int] = {"quality": 85, "subsampling": 0}  # stains differ in color: chroma at full resolution
@@ -27,6 +27,10 @@ NOT_FOUND, FAILED = 404, 500
 NOBODY_WAITS = 499  # the client closed the connection: nobody sees this status
 
 _pictures = Pictures(WORKERS, KEPT_BYTES)
+
+
+class MissingError(HistolakeError):
+    """A slide that the lake does not have, or whose file is no longer where it was."""
 
 
 async def tile(request: Request) -> Response:
@@ -43,37 +47,33 @@ async def thumbnail(request: Request) -> Response:
 async def _answer(request: Request, read: Callable[[str, Area], Pixels]) -> Response:
     slide_id = request.path_params["slide_id"]
     try:
-        scan = await asyncio.to_thread(find_scan, session.lake_path(), slide_id)
-    except HistolakeError as error:
-        return _refusal(FAILED, str(error))
-    if scan is None:
-        return _refusal(NOT_FOUND, f"no slide {slide_id!r} in the lake; the worklist shows those that it has")
-    if scan.area is None:
-        return _refusal(FAILED, f"slide {slide_id} cannot be shown: {scan.error}")
-    try:
-        state = await asyncio.to_thread(file_state, scan.path)
-    except HistolakeError as error:
-        return _refusal(NOT_FOUND, f"{error} Put it back, or `histolake ingest` it where it is now.")
-    return await _picture(request, scan.path, scan.area, _tag(scan, state), read)
-
-
-async def _picture(request: Request, path: str, whole: Area, tag: str, read: Callable[[str, Area], Pixels]) -> Response:
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}  # kept by the browser, which asks whether it changed
-    if tag in request.headers.get("If-None-Match", ""):
-        return Response(status_code=304, headers=headers)
-    try:
+        path, whole, tag = await asyncio.to_thread(_find, slide_id)
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}  # the browser keeps it, and asks if it changed
+        if tag in request.headers.get("If-None-Match", ""):
+            return Response(status_code=304, headers=headers)
         jpeg = await _pictures.get((tag, request.url.path), lambda: _jpeg(read(path, whole)), request.is_disconnected)
+    except (TileError, MissingError) as error:
+        return _refusal(NOT_FOUND, f"slide {slide_id}: {error}")
     except HistolakeError as error:
-        status = NOT_FOUND if isinstance(error, TileError) else FAILED
-        return _refusal(status, f"slide {request.path_params['slide_id']}: {error}")
+        return _refusal(FAILED, f"slide {slide_id}: {error}")
     if jpeg is None:
         return Response(status_code=NOBODY_WAITS)
     return Response(jpeg, media_type="image/jpeg", headers=headers)
 
 
-def _tag(scan: Scan, state: FileState) -> str:
-    """What changes with everything that a slide's pictures follow from: its row in the lake, and its file."""
-    return f'"{hashlib.sha256(repr((scan, state)).encode(errors="surrogateescape")).hexdigest()[:24]}"'
+def _find(slide_id: str) -> tuple[str, Area, str]:
+    """The slide's file and scanned area, and the tag of its pictures: another when anything behind them changes."""
+    scan = find_scan(session.lake_path(), slide_id)
+    if scan is None:
+        raise MissingError("not in the lake; the worklist shows those that are")
+    if scan.area is None:
+        raise SlideError(f"cannot be shown: {scan.error}")
+    try:
+        state = file_state(scan.path)
+    except SlideError as error:
+        raise MissingError(f"{error} Put it back, or `histolake ingest` it where it is now.") from None
+    digest = hashlib.sha256(repr((scan, state)).encode(errors="surrogateescape")).hexdigest()
+    return scan.path, scan.area, f'"{digest[:24]}"'
 
 
 def _jpeg(pixels: Pixels) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import io
 import json
 import os
@@ -160,6 +162,18 @@ def color_at(viewer: Locator, x: float, y: float) -> list[int]:
         return [...canvas.getContext("2d").getImageData(...at, 1, 1).data];
     }"""
     return list(overlay(viewer).evaluate(script, [x, y]))
+
+
+@pytest.mark.slow
+def test_no_answer_waits_for_the_browsers_acknowledgement(address: str) -> None:
+    times = []
+    with contextlib.closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)) as connection:
+        for _ in range(20):
+            start = time.perf_counter()
+            connection.request("GET", "/histolake/thumbnails/tumor_4.jpeg")
+            assert connection.getresponse().read().startswith(b"\xff\xd8")
+            times.append(time.perf_counter() - start)
+    assert min(times[1:]) < 0.03  # 40 ms each, where Nagle's algorithm is on
 
 
 @pytest.mark.slow

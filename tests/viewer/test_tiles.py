@@ -179,7 +179,7 @@ def test_only_slides_of_the_lake_are_served(get: Get, slide: str, name: str) -> 
     for path in (f"/histolake/tiles/{name}/{TOP}/0_0.jpeg", f"/histolake/thumbnails/{name}.jpeg"):
         status, sentence = error(get(path))
         assert status == 404
-        assert sentence.startswith(f"no slide {unquote(name)!r} in the lake")
+        assert sentence.startswith(f"slide {unquote(name)}: not in the lake")
 
 
 def test_a_path_of_a_slide_is_not_its_name(get: Get, slide: str) -> None:
@@ -244,7 +244,7 @@ def test_a_file_that_was_moved_is_named_with_the_remedy(get: Get, slide: str) ->
 
 def test_a_slide_that_was_never_opened_says_why(get: Get, lake: TestLake, slide: str) -> None:
     add(lake, "bad", "bad.tif", width=None, height=None, status="failed", error="bad.tif: no slide; convert it")
-    assert error(get(tile_path("bad"))) == (500, "slide bad cannot be shown: bad.tif: no slide; convert it")
+    assert error(get(tile_path("bad"))) == (500, "slide bad: cannot be shown: bad.tif: no slide; convert it")
     assert get(tile_path("one")).status_code == 200
 
 
