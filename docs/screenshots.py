@@ -99,9 +99,7 @@ def addresses(page: Page, address: str) -> dict[str, str]:
     found = {link.inner_text().strip().lower(): str(link.evaluate("link => link.href")) for link in links}
     first = page.get_by_test_id("stDataFrame").first
     if "viewer" in found and first.count():
-        box = first.bounding_box()
-        assert box is not None
-        page.mouse.click(box["x"] + 130, box["y"] + 70)  # the button of the first slide
+        first.click(position={"x": 130, "y": 70})  # the button of the first slide
         page.wait_for_url("**/viewer?slide=*")
         found["viewer"] = page.url
     return found
