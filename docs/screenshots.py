@@ -94,6 +94,7 @@ def until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
 def addresses(page: Page, address: str) -> dict[str, str]:
     """The pages by name, as the app's own navigation lists them; the viewer with the worklist's first slide."""
     page.goto(address)
+    page.wait_for_selector('[data-testid="stTopNavLink"]')
     settle(page)
     links = page.get_by_test_id("stTopNavLink").all()
     found = {link.inner_text().strip().lower(): str(link.evaluate("link => link.href")) for link in links}

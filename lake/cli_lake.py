@@ -16,7 +16,10 @@ from lake.cli_options import AsJson, Lake, Trace
 from lake.cli_output import print_frame, print_json, print_table, say
 from udfs.errors import HistolakeError, LakeError
 
-PRIVATE = ("--server.address", "127.0.0.1", "--browser.gatherUsageStats", "false", "--server.showEmailPrompt", "false")
+PRIVATE = (
+    *("--server.address", "127.0.0.1", "--server.showEmailPrompt", "false"),
+    *("--browser.gatherUsageStats", "false", "--client.showErrorLinks", "false"),
+)
 THEME = ("--theme.base", "viewer/theme.toml")
 
 encoders = typer.Typer(help="List, fetch and add encoders.", no_args_is_help=True)
