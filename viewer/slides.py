@@ -93,8 +93,7 @@ def _tiles(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataF
 def hotspots(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataFrame:
     """The rows of sql/app/hotspots.sql."""
     where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
-    peaks = {"radius_um": Peaks.radius_um, "min_probability": Peaks.min_probability}
-    search = {**peaks, "candidates": HOTSPOT_CANDIDATES, "hotspots": HOTSPOTS}
+    search = {**Peaks().parameters, "candidates": HOTSPOT_CANDIDATES, "hotspots": HOTSPOTS}
     with connection(lake) as con:
         return con.execute(query("app/hotspots"), {**where, **search}).pl()
 

@@ -324,11 +324,16 @@ def test_reliability_counts_every_labelled_patch_once(full_lake: TestLake) -> No
 def hotspots(lake: TestLake, **values: Any) -> pl.DataFrame:
     row = lake.read("predictions").filter(slide_id="tumor_4").row(0, named=True)
     where = {name: row[name] for name in ("slide_id", "model_id", "patch_set")}
-    return answer(
-        lake,
-        "hotspots",
-        **{**where, "radius_um": 100.0, "min_probability": 0.0, "candidates": 1000, "hotspots": 100, **values},
-    )
+    search = {"radius_um": 100.0, "smoothing_um": 0.0, "min_probability": 0.0, "candidates": 1000, "hotspots": 100}
+    return answer(lake, "hotspots", **{**where, **search, **values})
+
+
+def test_hotspots_are_the_detections_where_there_are_any(full_lake: TestLake) -> None:
+    found = hotspots(full_lake, **PEAKS)
+    stored = full_lake.read("detections").filter(slide_id="tumor_4", **PEAKS).sort("probability", descending=True)
+    centres = found.select(x=pl.col("x") + pl.col("span_x") / 2, y=pl.col("y") + pl.col("span_y") / 2)
+    assert found["probability"].to_list() == stored["probability"].to_list() != []
+    assert sorted(centres.rows()) == sorted(stored.select("x", "y").rows())
 
 
 def test_hotspots_are_patches_that_no_higher_one_is_near(full_lake: TestLake) -> None:
