@@ -28,7 +28,7 @@ demo: install ## the whole workflow on generated slides
 	.venv/bin/histolake demo
 
 .PHONY: app
-app: install ## the viewer, in the browser
+app: install ## the app, in the browser
 	.venv/bin/histolake app
 
 .PHONY: test
@@ -63,6 +63,10 @@ lint: install ## ruff, mypy, sqlfluff
 .PHONY: docs
 docs: install ## the generated pages of docs/, from the code
 	.venv/bin/python docs/generate.py
+
+.PHONY: screenshots
+screenshots: has-browser install ## pictures of the app's pages on the demo's lake, into docs/pictures
+	.venv/bin/python docs/screenshots.py
 
 .PHONY: viewer-library
 viewer-library: ## OpenSeadragon for the viewer, by npm, checked against viewer/component/vendor.toml

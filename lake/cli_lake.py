@@ -16,7 +16,11 @@ from lake.cli_options import AsJson, Lake, Trace
 from lake.cli_output import print_frame, print_json, print_table, say
 from udfs.errors import HistolakeError, LakeError
 
-PRIVATE = ("--server.address", "127.0.0.1", "--browser.gatherUsageStats", "false", "--server.showEmailPrompt", "false")
+PRIVATE = (
+    *("--server.address", "127.0.0.1", "--server.showEmailPrompt", "false"),
+    *("--browser.gatherUsageStats", "false", "--client.showErrorLinks", "false"),
+)
+THEME = ("--theme.base", "viewer/theme.toml")
 
 encoders = typer.Typer(help="List, fetch and add encoders.", no_args_is_help=True)
 
@@ -253,9 +257,9 @@ def vacuum(
 def open_app(
     port: Annotated[int, typer.Option(help="Of the page, on this machine only.")] = 8501, lake: Lake = None
 ) -> None:
-    """Open the app: worklist, heatmaps and metrics in the browser."""
+    """Open the app: worklist, deep-zoom viewer, models, SQL and lineage in the browser."""
     page = Path(__file__).resolve().parent.parent / "app.py"
-    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port), *PRIVATE]
+    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port), *PRIVATE, *THEME]
     environment = {**os.environ, "HISTOLAKE_LAKE": str(session.lake_path(lake))}
     # in the folder of app.py, whose .streamlit/config.toml, in a checkout, Streamlit reads too
     raise typer.Exit(subprocess.call(command, cwd=page.parent, env=environment))  # noqa: S603 (our own words)

@@ -60,8 +60,8 @@ def checked(con: duckdb.DuckDBPyConnection, text: str) -> str:
         raise QueryError("there is no statement; write one, or choose an example")
     if len(text) > LONGEST:
         raise QueryError(f"the statement has {len(text):,} characters; at most {LONGEST:,} are run")
-    if "\0" in text:
-        raise QueryError("the statement holds a NUL character; delete it")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise QueryError("the statement holds a NUL character, or half of another; delete it")
     kinds = _kinds(con, text)
     if kinds == ["EXPLAIN"]:
         prefix, inner = _unwrapped(text)

@@ -9,8 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from lake import session, store
-from lake.sql_files import query
+from lake import ledger, store
 from lake.tables import TABLES
 from udfs.errors import LakeError
 
@@ -49,9 +48,8 @@ def changes(root: Path, name: str, from_version: int, to_version: int) -> Change
             f"{versions[name]}; `histolake history {name}` lists them"
         )
     if name not in TABLES or TABLES[name].partition:
-        with session.connect(root, udfs=()) as con:
-            asked = {"table_name": name, "from_version": from_version, "to_version": to_version}
-            return Changes(True, con.execute(query("app/unit_changes"), asked).pl())
+        asked = {"table_name": name, "from_version": from_version, "to_version": to_version}
+        return Changes(True, ledger.ask(ledger.entries(root), "app/unit_changes", asked))
     before, after = (store.rows(root, name, number) for number in (from_version, to_version))
     return Changes(False, row_changes(before, after, TABLES[name].key))
 

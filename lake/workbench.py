@@ -87,7 +87,7 @@ class Running:
 
     def cancel(self) -> None:
         """End the statement at once; nothing happens when it is done."""
-        self._kill("it was cancelled")
+        self._kill("the statement was cancelled")
 
     def result(self) -> Result:
         """The answer, waited for. Raises QueryError when there is none, saying why."""
@@ -141,7 +141,7 @@ class Running:
             timer.cancel()
 
     def _too_long(self) -> str:
-        return f"it was stopped after {self._limits.seconds:g} s; narrow it, e.g. by a slide or a limit"
+        return f"the statement was stopped after {self._limits.seconds:g} s; narrow it, e.g. by a slide or a limit"
 
     def _read(self, answer: bytes) -> Result:
         head, newline, body = answer.partition(b"\n")
@@ -167,10 +167,10 @@ class Running:
             return self._too_long()
         if code is not None and code < 0:
             return (
-                f"its process was ended by {signal.Signals(-code).name}, most likely for lack of memory "
+                f"the statement's process was ended by {signal.Signals(-code).name}, most likely for lack of memory "
                 f"(the limit is {self._limits.memory_mb:,} MB); narrow it, e.g. by a slide or a limit"
             )
-        return "its process failed; the reason stands in the terminal of the app"
+        return "the statement's process failed; the reason stands in the terminal of the app"
 
 
 def start(
@@ -214,7 +214,8 @@ def warm(root: Path) -> None:
     with _lock:
         if _spare is None or _spare[0] != root or _spare[1].poll() is not None:
             if _spare is not None:
-                _spare[1].kill()
+                with _spare[1] as other:
+                    other.kill()
             _spare = (root, _spawn(root))
 
 

@@ -23,6 +23,7 @@ from udfs.errors import HistolakeError, QueryError
 
 THREADS = 2  # of DuckDB
 BATCH = 2_048  # rows: DuckDB's vector
+COLUMNS = 1_000  # of a result: a browser's table holds no more
 FILES = 1_024  # open at once
 DEEP = 10_000  # Python's stack, for statements with long chains of operators
 
@@ -131,6 +132,8 @@ def answer(con: session.Connection, statement: str, limits: Limits) -> tuple[dic
         con.execute(text)
         names = [column[0] for column in con.description or ()]
         types = [str(column[1]) for column in con.description or ()]
+        if len(names) > COLUMNS:
+            raise QueryError(f"the result has {len(names):,} columns; at most {COLUMNS:,} are shown, so select fewer")
         reader = _reader(con, text, types)
         batches, cut = _first_rows(reader, limits)
     except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
@@ -155,7 +158,7 @@ def _reader(con: session.Connection, text: str, types: Sequence[str]) -> pa.Reco
 
 
 def _too_large(limits: Limits) -> str:
-    return f"it needs more than its {limits.memory_mb:,} MB of memory; narrow it, e.g. by a slide or a limit"
+    return f"the statement needs more than its {limits.memory_mb:,} MB of memory; narrow it, e.g. by a slide or a limit"
 
 
 def _first_rows(reader: Iterable[pa.RecordBatch], limits: Limits) -> tuple[list[pa.RecordBatch], str | None]:

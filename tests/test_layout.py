@@ -33,6 +33,7 @@ INPUTS = {  # relations that Python hands to a query: files found, units planned
     "planned",
     "slide_files",
     "snapshot",
+    "table_columns",
 }
 LARGEST = 200_000  # bytes of a file
 LARGE = {

@@ -31,23 +31,24 @@ TABLES_SHOWN = (
 
 _STYLE = f"""
 <style>
-.stMainBlockContainer {{ padding-top: 4.5rem; padding-bottom: 5rem; }}
+.stMainBlockContainer {{ padding: 4.5rem 2rem 5rem; }}
+.stElementContainer:has(.histolake-banner, .histolake-moment) {{ position: absolute; }}
 .histolake-banner, .histolake-moment {{ position: fixed; bottom: 0; left: 0; right: 0; height: 2.75rem;
     display: flex; align-items: center; color: rgb{PAPER}; print-color-adjust: exact; }}
 .histolake-banner {{ z-index: 1000; justify-content: center; font-weight: 600; background: rgb{BANNER_PAPER}; }}
 .histolake-moment {{ z-index: 1001; justify-content: space-between; padding: 0 1rem; font-size: 0.75rem;
     line-height: 1.15; }}
-.histolake-moment span {{ width: calc(50% - 11rem); }}
+.histolake-moment span {{ width: calc(50% - 11rem); background: rgb{BANNER_PAPER}; }}
 .histolake-moment span:last-child {{ text-align: right; }}
-@media (max-width: 800px) {{ .histolake-moment {{ position: static; height: auto; color: inherit; }} }}
+[data-testid^="stBaseButton-primary"] {{ color: light-dark(#ffffff, #14171c); }}
+@media (max-width: 800px) {{ .histolake-moment {{ visibility: hidden; }} }}
 </style>
 """
 
 
 def show_banner() -> None:
     """Keep "Research use only. Not for diagnosis." at the foot of the window, however far one scrolls, and in print."""
-    st.html(_STYLE)
-    st.html(f'<div role="note" class="histolake-banner">{BANNER}</div>')
+    st.html(f'{_STYLE}<div role="note" class="histolake-banner">{BANNER}</div>')
 
 
 def run_page(page: Page) -> None:
@@ -58,7 +59,7 @@ def run_page(page: Page) -> None:
         return
     try:
         lake = reading.open_lake()
-        _hint_at_changes(lake)
+        _hint_at_changes()
         show_moment(lake)
         if reading.overview(lake).slides:
             page.run()
@@ -80,10 +81,10 @@ def show_moment(lake: Lake) -> None:
 
 
 @st.fragment(run_every=LOOKED_FOR_CHANGES)
-def _hint_at_changes(lake: Lake) -> None:
+def _hint_at_changes() -> None:
     """Offer a newer moment of the lake; nothing that is read changes by itself."""
     try:
-        is_newest = reading.newest_lake() == lake
+        is_newest = reading.newest_lake() == reading.open_lake()
     except HistolakeError as error:
         st.error(escaped(str(error)))
         return

@@ -11,9 +11,10 @@ import streamlit as st
 
 from lake import checks, store, table_diff
 from lake.diff import Difference, annotation_changes
-from lake.sql_files import query
+from lake.ledger import ask
+from lake.ledger import entries as ledger_of
 from lake.tables import TABLES
-from viewer.reading import Lake, connection
+from viewer.reading import Lake
 
 COMMITS = 200  # of a table that are listed
 ENTRIES = 500  # of the ledger that are listed
@@ -28,13 +29,19 @@ class Checked:
     version: int
 
 
+@st.cache_data(max_entries=2, show_spinner="Reading the ledger …")
+def entries(lake: Lake) -> pl.DataFrame:
+    """The whole ledger: in a large lake it is thousands of small files, so that it is read once."""
+    return ledger_of(Path(lake.root), lake.version)
+
+
 @st.cache_data(max_entries=4, show_spinner="Reading the tables …")
 def tables(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/tables.sql, with each table's size and what it holds."""
-    with connection(lake) as con:
-        written = con.execute(query("app/tables")).pl()
+    snapshot = store.snapshot(Path(lake.root), {"runs": lake.version})
+    written = ask(entries(lake), "app/tables", versions={name: table.version() for name, table in snapshot.items()})
     sizes = []
-    for name, table in store.snapshot(Path(lake.root), {"runs": lake.version}).items():
+    for name, table in snapshot.items():
         about = TABLES[name].about if name in TABLES else "A stage of this lake's own."
         size = store.size(table)
         sizes.append({"table_name": name, "rows": size.rows, "bytes": size.bytes, "files": size.files, "about": about})
@@ -45,8 +52,7 @@ def tables(lake: Lake) -> pl.DataFrame:
 def commits(lake: Lake, name: str) -> pl.DataFrame:
     """The newest commits of a table: version, time and operation by Delta's log, who and what by the ledger."""
     logged = pl.DataFrame(store.history(Path(lake.root), name, COMMITS), infer_schema_length=None)
-    with connection(lake) as con:
-        told = con.execute(query("app/table_commits"), {"table_name": name}).pl()
+    told = ask(entries(lake), "app/table_commits", {"table_name": name})
     upkeep = pl.coalesce(pl.col("operation_right"), pl.col("operation").str.to_lowercase())
     return (
         logged.select("version", "at", "operation")
@@ -68,19 +74,17 @@ def annotation_difference(lake: Lake, from_version: int, to_version: int) -> Dif
     return annotation_changes(Path(lake.root), from_version, to_version)
 
 
-@st.cache_data(max_entries=4, show_spinner="Reading the ledger …")
+@st.cache_data(max_entries=4, show_spinner=False)
 def ledger_summary(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/ledger_summary.sql."""
-    with connection(lake) as con:
-        return con.execute(query("app/ledger_summary")).pl()
+    return ask(entries(lake), "app/ledger_summary")
 
 
-@st.cache_data(max_entries=16, show_spinner="Reading the ledger …")
+@st.cache_data(max_entries=16, show_spinner=False)
 def ledger(lake: Lake, stage: str | None, status: str | None, slide: str | None) -> pl.DataFrame:
     """The rows of sql/app/ledger.sql."""
-    with connection(lake) as con:
-        asked = {"stage": stage, "status": status, "slide": slide, "entries": ENTRIES}
-        return con.execute(query("app/ledger"), asked).pl()
+    asked = {"stage": stage, "status": status, "slide": slide, "entries": ENTRIES}
+    return ask(entries(lake), "app/ledger", asked)
 
 
 @st.cache_resource(show_spinner=False)

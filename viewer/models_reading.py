@@ -11,6 +11,7 @@ import streamlit as st
 
 from lake import lesions
 from lake.compare import Comparison, compare
+from lake.ledger import ask, entries
 from lake.mlflow_runs import Run, runs
 from lake.sql_files import query
 from viewer.reading import Lake, connection
@@ -40,8 +41,7 @@ def model_list(lake: Lake) -> pl.DataFrame:
 @st.cache_data(max_entries=4, show_spinner=False)
 def champion_history(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/champion_history.sql."""
-    with connection(lake) as con:
-        return con.execute(query("app/champion_history")).pl()
+    return ask(entries(Path(lake.root), lake.version), "app/champion_history")
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading what was measured …")

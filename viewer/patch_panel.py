@@ -13,7 +13,7 @@ from lake.contact_sheet import show
 from lake.places import Place, patches_at
 from lake.sql_files import query
 from udfs.errors import HistolakeError
-from viewer.reading import Lake, Row, connection
+from viewer.reading import Lake, Row, connection, refresh
 from viewer.slides import model, slide
 from viewer.text import escaped
 
@@ -159,6 +159,7 @@ def _save(lake: Lake, patch: Row, verdict: str, note: str | None, reviewer: str)
     place = Place(patch["slide_id"], patch["x"], patch["y"])
     said = [reviews.Verdict(place, verdict, note, reviewer)]
     reviews.review(Path(lake.root), said, model=patch["model_id"], patch_set=patch["patch_set"], run_id=new_run_id())
+    refresh()  # the page's own writing is no change to hint at
 
 
 def _png(image: Image.Image) -> bytes:

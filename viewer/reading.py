@@ -44,7 +44,8 @@ class Overview:
 def newest_lake() -> Lake:
     """The lake that the app was started on, as it is now."""
     root = session.lake_path()
-    return Lake(str(root), store.open_table(root, "runs").version())
+    file, _ = store.newest_commit(root, "runs")
+    return Lake(str(root), int(Path(file).stem))
 
 
 def open_lake() -> Lake:

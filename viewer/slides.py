@@ -7,13 +7,13 @@ from functools import lru_cache
 import polars as pl
 
 from lake import session, store
+from lake.lesions import Peaks
 from lake.patch_grid import PatchGrid, lattice, outcome_grid, probability_grid
 from lake.sql_files import query
 from udfs.errors import HistolakeError
 from viewer.reading import Lake, Row, connected, connection
 
 HOTSPOTS = 40
-HOTSPOT_RADIUS_UM = 250.0  # least distance between two
 HOTSPOT_CANDIDATES = 1000  # patches that hotspots are looked for among
 GRIDS = 32  # kept in memory; one is rarely above a megabyte
 
@@ -93,7 +93,8 @@ def _tiles(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataF
 def hotspots(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataFrame:
     """The rows of sql/app/hotspots.sql."""
     where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
-    search = {"radius_um": HOTSPOT_RADIUS_UM, "candidates": HOTSPOT_CANDIDATES, "hotspots": HOTSPOTS}
+    peaks = {"radius_um": Peaks.radius_um, "min_probability": Peaks.min_probability}
+    search = {**peaks, "candidates": HOTSPOT_CANDIDATES, "hotspots": HOTSPOTS}
     with connection(lake) as con:
         return con.execute(query("app/hotspots"), {**where, **search}).pl()
 

@@ -49,7 +49,7 @@ def show_editor(lake: Lake) -> None:
     )
     st.html(_EDITOR_STYLE)
     with st.form("ask", border=False):
-        st.text_area("Statement", key=STATEMENT, height=260, max_chars=LONGEST, persist_state="session")
+        st.text_area("Statement", key=STATEMENT, height=300, max_chars=LONGEST, persist_state="session")
         for_run, for_version, for_limits = st.columns([1, 1.4, 4], vertical_alignment="bottom")
         is_asked = for_run.form_submit_button("Run", type="primary", help="Ctrl+Enter", width="stretch")
         for_version.number_input(
@@ -81,7 +81,7 @@ def show_answer(lake: Lake) -> None:
     try:
         _show_result(running.result())
     except QueryError as error:
-        st.error(escaped(str(error)))
+        _show_error(error)
 
 
 def _limits(limits: workbench.Limits) -> str:
@@ -124,7 +124,7 @@ def _start(lake: Lake) -> None:
         at = {} if version is None else {"runs": version}
         st.session_state[RUNNING] = workbench.start(Path(lake.root), statement, LIMITS, at=at)
     except QueryError as error:
-        st.error(escaped(str(error)))
+        _show_error(error)
 
 
 @st.fragment(run_every=POLL_S)
@@ -139,15 +139,19 @@ def _watch() -> None:
     st.progress(min(running.seconds / LIMITS.seconds, 1.0))
 
 
+def _show_error(error: QueryError) -> None:
+    text = str(error)
+    st.error(escaped(text[:1].upper() + text[1:]))
+
+
 def _show_result(result: workbench.Result) -> None:
     frame = result.frame
     st.caption(f"{_count(frame.height, 'row')}, {_count(frame.width, 'column')}, {result.seconds:.2f} s.")
     if result.cut == "rows":
-        st.warning(f"These are the first {frame.height:,} of more rows: that is the limit.")
+        st.warning(f"Cut: the first {frame.height:,} of more rows. Aggregate, filter or order to see what matters.")
     elif result.cut == "bytes":
-        st.warning(
-            f"These are the first {frame.height:,} of more rows: they fill {LIMITS.bytes // 2**20} MB, the limit."
-        )
+        size = f"{LIMITS.bytes // 2**20} MB"
+        st.warning(f"Cut: the first {frame.height:,} of more rows, which fill the {size} allowed: select less.")
     if frame.columns == ["explain_key", "explain_value"]:
         for plan in frame["explain_value"]:
             st.code(plan, language=None)
@@ -178,11 +182,15 @@ def _show_table(result: workbench.Result) -> None:
         height=min(38 + 35 * max(result.frame.height, 1), TABLE_PX),
         placeholder="",
     )
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         frame = result.frame
-        st.download_button("CSV", lambda: as_csv(frame), "result.csv", "text/csv", on_click="ignore")
+        st.download_button("Rows as CSV", lambda: as_csv(frame), "result.csv", "text/csv", on_click="ignore")
         st.download_button(
-            "Parquet", lambda: as_parquet(frame), "result.parquet", "application/vnd.apache.parquet", on_click="ignore"
+            "Rows as Parquet",
+            lambda: as_parquet(frame),
+            "result.parquet",
+            "application/vnd.apache.parquet",
+            on_click="ignore",
         )
         st.caption("Downloads hold exactly the rows above.")
 

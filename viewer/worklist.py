@@ -50,9 +50,7 @@ _COLUMNS: dict[str, Any] = {
         format="%.2f",
         width=100,
     ),
-    "patches": _NUMBER(
-        "Patches scored", help="Patches that the champion gave a probability", format="localized", width=116
-    ),
+    "patches": _NUMBER("Patches", help="Patches that the champion gave a probability", format="localized", width=84),
     "last_run": st.column_config.DatetimeColumn(
         "Last run, UTC", help="When the lake last recorded work on the slide", format="YYYY-MM-DD HH:mm", width=136
     ),

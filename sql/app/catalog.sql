@@ -1,7 +1,7 @@
 -- catalog: what a person can ask for: tables, views and macros, with their columns.
 --
--- Python hands the names and descriptions in as `abouts`. A view's column has the description of the tables' columns of
--- its name, where those agree.
+-- Python hands the names and descriptions in as `abouts`. A view's column has the description that most tables give to
+-- a column of its name.
 --
 -- grain   one row per column, or per macro
 
@@ -9,10 +9,10 @@ with
 
 shared as (
 
-    select column_name, any_value(about) as about
+    select column_name, about
     from table_columns
-    group by column_name
-    having count(distinct about) = 1
+    group by column_name, about
+    qualify count(*) > sum(count(*)) over (partition by column_name) / 2
 
 ),
 

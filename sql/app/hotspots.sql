@@ -7,6 +7,7 @@
 --           radius_um: microns
 -- params    $slide_id, $model_id, $patch_set
 --           $radius_um    least distance between two, microns; where mpp is unknown, of four patches
+--           $min_probability   the lowest
 --           $candidates   of how many of the highest patches
 --           $hotspots     how many at most
 
@@ -30,6 +31,7 @@ highest as (
         and p.slide_id = $slide_id
         and p.model_id = $model_id
         and p.patch_set = $patch_set
+        and p.probability >= $min_probability
     qualify place <= $candidates
 
 ),

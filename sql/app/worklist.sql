@@ -252,7 +252,8 @@ listed as (
             when o.blank_at is not null then 'no tissue'
             else 'not scored'
         end as state,
-        '''' || replace(s.slide_id, '''', '''\''''') || '''' as typed
+        '''' || replace(s.slide_id, '''', '''\''''') || '''' as typed,
+        '''' || replace(s.path, '''', '''\''''') || '''' as typed_path
     from slides as s
     left join shown as d on s.slide_id = d.slide_id
     left join outcomes as o on s.slide_id = o.slide_id
@@ -273,7 +274,7 @@ select
     r.last_run at time zone 'UTC' as last_run,
     coalesce(l.error, l.failure.stage || ': ' || l.failure.error) as reason,
     case
-        when l.status <> 'ok' then 'Mend the file, then `histolake ingest ''' || l.path || ''' --retry-failed`'
+        when l.status <> 'ok' then 'Mend the file, then `histolake ingest ' || l.typed_path || ' --retry-failed`'
         when l.failure.stage = 'annotations' then 'Mend the annotation file, then `histolake ingest` it again'
         when l.failure.stage = 'detections' then null
         when l.failure.stage = 'predictions' then '`histolake predict --slide ' || l.typed || ' --retry-failed`'

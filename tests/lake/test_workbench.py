@@ -459,6 +459,17 @@ def test_no_rows_have_their_columns_and_types(sealed: session.Connection) -> Non
         workbench_child.answer(sealed, "select columns(c -> false) from slides", QUICK)
 
 
+def test_a_result_of_very_many_columns_is_a_sentence(sealed: session.Connection) -> None:
+    with pytest.raises(QueryError, match="the result has 2,000 columns"):
+        workbench_child.answer(sealed, f"select {', '.join(['1'] * 2_000)}", QUICK)
+
+
+def test_text_that_is_no_unicode_is_a_sentence(sealed: session.Connection) -> None:
+    for statement in ("select '\ud800'", "explain select '\ud800'"):
+        with pytest.raises(QueryError):
+            workbench_child.answer(sealed, statement, QUICK)
+
+
 def test_no_lake_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="no lake here"):
         run(tmp_path / "nowhere", "select 1", QUICK)

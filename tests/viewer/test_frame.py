@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
 
@@ -20,6 +21,7 @@ Color = tuple[float, float, float]
 AA_TEXT, AA_PARTS = 4.5, 3.0  # least contrast of text, and of what tells a control from its surroundings
 FADED = 0.6  # opacity of Streamlit's captions
 THEMES = ("light", "dark")
+BUTTON_TEXT = {"light": (255, 255, 255), "dark": (20, 23, 28)}  # of viewer/frame.py, on primaryColor
 HUES = ("red", "orange", "yellow", "green", "blue", "violet", "gray")
 
 
@@ -45,7 +47,7 @@ def blend(color: Color, ground: Color, opacity: float) -> Color:
 
 
 def theme(name: str) -> dict[str, Color]:
-    config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))
+    config = tomllib.loads((ROOT / "viewer/theme.toml").read_text(encoding="utf-8"))
     return {key: rgb(value) for key, value in config["theme"][name].items()}
 
 
@@ -76,6 +78,7 @@ def test_text_can_be_read_on_every_ground_of_a_theme(name: str) -> None:
     pairs += [(color["codeTextColor"], color["codeBackgroundColor"])]
     pairs += [(color["dataframeHeaderTextColor"], color["dataframeHeaderBackgroundColor"])]
     pairs += [(color[f"{hue}TextColor"], ground) for hue in HUES for ground in (page, color[f"{hue}BackgroundColor"])]
+    pairs += [(BUTTON_TEXT[name], color["primaryColor"])]
     assert [pair for pair in pairs if contrast(*pair) < AA_TEXT] == []
     assert all(contrast(color["primaryColor"], ground) >= AA_PARTS for ground in (page, panel))
 
@@ -147,6 +150,8 @@ def test_a_ledger_that_cannot_be_read_is_a_sentence(open_page: Open, full_lake: 
     assert app.error
 
 
-def test_the_app_shows_no_traceback() -> None:
+def test_the_app_shows_no_traceback_and_sends_nobody_elsewhere(open_page: Open, full_lake: TestLake) -> None:
+    open_page(full_lake.root, "worklist")
+    assert st.get_option("client.showErrorDetails") == "none"
     config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))
-    assert config["client"]["showErrorDetails"] == "none"
+    assert config["client"]["showErrorLinks"] is False

@@ -193,6 +193,7 @@ def test_promises_are_checked_when_asked_for_and_remembered(open_page: Open, ful
 
     store.put(full_lake.root, "settings", [{"name": "champion", "value": "no_model"}], "test")
     app.run()
+    app.button(key="refresh").click().run()
     assert "The lake has changed since: check again" in app.success[0].value.replace("\\", "")
     app.button(key="check").click().run()
     promises = shown(app, "promise")

@@ -324,7 +324,11 @@ def test_reliability_counts_every_labelled_patch_once(full_lake: TestLake) -> No
 def hotspots(lake: TestLake, **values: Any) -> pl.DataFrame:
     row = lake.read("predictions").filter(slide_id="tumor_4").row(0, named=True)
     where = {name: row[name] for name in ("slide_id", "model_id", "patch_set")}
-    return answer(lake, "hotspots", **{**where, "radius_um": 100.0, "candidates": 1000, "hotspots": 100, **values})
+    return answer(
+        lake,
+        "hotspots",
+        **{**where, "radius_um": 100.0, "min_probability": 0.0, "candidates": 1000, "hotspots": 100, **values},
+    )
 
 
 def test_hotspots_are_patches_that_no_higher_one_is_near(full_lake: TestLake) -> None:
@@ -336,6 +340,12 @@ def test_hotspots_are_patches_that_no_higher_one_is_near(full_lake: TestLake) ->
     for x, y, probability in scored:
         rivals = [(-p, v, u) < (-probability, y, x) for u, v, p in scored if (u - x) ** 2 + (v - y) ** 2 < 100**2]
         assert ((x, y) in peaks) == (not any(rivals))
+
+
+def test_hotspots_are_none_below_the_lowest_probability(full_lake: TestLake) -> None:
+    every = hotspots(full_lake)
+    lowest = every["probability"].sort()[every.height // 2]
+    assert hotspots(full_lake, min_probability=lowest).rows() == every.filter(pl.col("probability") >= lowest).rows()
 
 
 def test_hotspots_are_at_most_as_many_as_asked_for(full_lake: TestLake) -> None:
