@@ -6,5 +6,6 @@ import streamlit as st
 
 from viewer.middleware import MIDDLEWARE
 from viewer.routes import ROUTES
+from viewer.warmup import warmed_up
 
-app = st.App("viewer/navigation/main.py", routes=ROUTES, middleware=MIDDLEWARE)
+app = st.App("viewer/navigation/main.py", routes=ROUTES, middleware=MIDDLEWARE, lifespan=warmed_up)

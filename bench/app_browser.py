@@ -12,13 +12,24 @@ from app_figure import Figure, NotMeasuredError
 from playwright.sync_api import Error, Page, sync_playwright
 
 SLIDER_MOVES = 21
+START_S = 60
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 TABLE = '[data-testid="stDataFrame"] canvas'  # of the worklist
 SLIDER, OVERLAY = 'input[data-control="{}"]', "canvas.overlay"  # of the viewer
 
+IS_DRAWN = """(slider) => {
+  const overlay = slider.getRootNode().querySelector("canvas.overlay");
+  const { data } = overlay.getContext("2d").getImageData(0, 0, overlay.width, overlay.height);
+  return data.some((value) => value > 0);
+}"""
+"""Whether the heatmap is there."""
+
 MOVE_SLIDER = """async (slider, value) => {
   const overlay = slider.getRootNode().querySelector("canvas.overlay");
-  const look = () => overlay.getContext("2d").getImageData(0, 0, overlay.width, overlay.height).data.join();
+  const look = () => {
+    const { data } = overlay.getContext("2d").getImageData(0, 0, overlay.width, overlay.height);
+    return new Uint32Array(data.buffer).reduce((sum, pixel) => (31 * sum + pixel) | 0, 0);
+  };
   const frame = () => new Promise(requestAnimationFrame);
   const before = look();
   await frame();
@@ -75,11 +86,15 @@ def move_slider(page: Page, address: str, name: str) -> float:
     page.goto(f"{address}/viewer?slide={app_lake.LARGE}")
     slider = page.locator(SLIDER.format(name))
     slider.wait_for()
+    deadline = time.monotonic() + START_S
+    while not slider.evaluate(IS_DRAWN):
+        if time.monotonic() > deadline:
+            raise NotMeasuredError("no heatmap was drawn")
+        page.wait_for_timeout(200)
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(3000)  # tiles and heatmap are there
     times: list[float] = []
     for number in range(SLIDER_MOVES):
-        took = slider.evaluate(MOVE_SLIDER, 0.2 + 0.6 * (number % 2) + number / 1000)
+        took = slider.evaluate(MOVE_SLIDER, 0.2 + 0.6 * (number % 2))
         if took is None:
             raise NotMeasuredError("the picture did not change")
         times.append(took / 1000)
