@@ -19,6 +19,7 @@ SLIDER, OVERLAY = 'input[data-control="{}"]', "canvas.overlay"  # of the viewer
 
 IS_DRAWN = """(slider) => {
   const overlay = slider.getRootNode().querySelector("canvas.overlay");
+  if (!overlay?.width) return false;
   const { data } = overlay.getContext("2d").getImageData(0, 0, overlay.width, overlay.height);
   return data.some((value) => value > 0);
 }"""
