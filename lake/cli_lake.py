@@ -17,7 +17,7 @@ from lake.cli_output import print_frame, print_json, print_table, say
 from udfs.errors import HistolakeError, LakeError
 
 PRIVATE = ("--server.address", "127.0.0.1", "--browser.gatherUsageStats", "false", "--server.showEmailPrompt", "false")
-THEME = ("--theme.base", "viewer/theme.toml")
+QUIET = ("--client.showErrorLinks", "false", "--theme.base", "viewer/theme.toml")
 
 encoders = typer.Typer(help="List, fetch and add encoders.", no_args_is_help=True)
 
@@ -256,7 +256,7 @@ def open_app(
 ) -> None:
     """Open the app: worklist, deep-zoom viewer, models, SQL and lineage in the browser."""
     page = Path(__file__).resolve().parent.parent / "app.py"
-    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port), *PRIVATE, *THEME]
+    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port), *PRIVATE, *QUIET]
     environment = {**os.environ, "HISTOLAKE_LAKE": str(session.lake_path(lake))}
     # in the folder of app.py, whose .streamlit/config.toml, in a checkout, Streamlit reads too
     raise typer.Exit(subprocess.call(command, cwd=page.parent, env=environment))  # noqa: S603 (our own words)

@@ -153,4 +153,6 @@ def test_a_ledger_that_cannot_be_read_is_a_sentence(open_page: Open, full_lake: 
 def test_the_app_shows_no_traceback_and_sends_nobody_elsewhere(open_page: Open, full_lake: TestLake) -> None:
     open_page(full_lake.root, "worklist")
     assert st.get_option("client.showErrorDetails") == "none"
-    assert st.get_option("client.showErrorLinks") is False
+    config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))
+    assert config["client"]["showErrorLinks"] is False
+    assert (ROOT / config["theme"]["base"]).is_file()

@@ -9,7 +9,6 @@ from viewer.frame import run_page, show_banner
 st.set_page_config(page_title="histolake", layout="wide")
 st.set_option("client.toolbarMode", "viewer")
 st.set_option("client.showErrorDetails", "none")  # a traceback is for the terminal, and offers itself to search engines
-st.set_option("client.showErrorLinks", False)
 page = st.navigation(
     [
         st.Page("../pages/worklist.py", title="Worklist", default=True),
