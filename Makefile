@@ -65,8 +65,8 @@ docs: install ## the generated pages of docs/, from the code
 	.venv/bin/python docs/generate.py
 
 .PHONY: screenshots
-screenshots: has-browser install ## pictures of the app's pages on the demo's lake, into docs/pictures
-	.venv/bin/python docs/screenshots.py
+screenshots: has-browser install ## pictures of the app's pages, of the demo's lake or of another: make screenshots LAKE=data
+	.venv/bin/python docs/screenshots.py $(if $(LAKE),--lake $(LAKE))
 
 .PHONY: viewer-library
 viewer-library: ## OpenSeadragon for the viewer, by npm, checked against viewer/component/vendor.toml

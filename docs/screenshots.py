@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Position, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 HEIGHT_PX = 900
+FIRST_SLIDE: Position = {"x": 120, "y": 64}  # in the worklist's table, px
 QUIET_MS = 2500  # after the network is: time for tiles and charts to be drawn
 START_S = 60
 LARGEST = 200_000  # bytes of a picture
@@ -98,9 +99,9 @@ def addresses(page: Page, address: str) -> dict[str, str]:
     settle(page)
     links = page.get_by_test_id("stTopNavLink").all()
     found = {link.inner_text().strip().lower(): str(link.evaluate("link => link.href")) for link in links}
-    first = page.get_by_test_id("stDataFrame").first
-    if "viewer" in found and first.count():
-        first.click(position={"x": 130, "y": 70})  # the button of the first slide
+    table = page.get_by_test_id("stDataFrame").first
+    if "viewer" in found and table.count():
+        table.click(position=FIRST_SLIDE)
         page.wait_for_url("**/viewer?slide=*")
         found["viewer"] = page.url
     return found

@@ -41,6 +41,10 @@ _STYLE = f"""
 .histolake-moment span {{ width: calc(50% - 11rem); background: rgb{BANNER_PAPER}; }}
 .histolake-moment span:last-child {{ text-align: right; }}
 [data-testid^="stBaseButton-primary"] {{ color: light-dark(#ffffff, #14171c); }}
+.stApp .stCode .token {{ color: inherit; }}
+.stApp .stCode .token.string {{ color: light-dark(#12653a, #8fdcb0); }}
+.stApp .stCode .token.keyword {{ color: light-dark(#124f86, #a6d0f7); }}
+.stApp .stCode .token.comment {{ color: light-dark(#545d6a, #a9b2bf); }}
 @media (max-width: 800px) {{ .histolake-moment {{ visibility: hidden; }} }}
 </style>
 """

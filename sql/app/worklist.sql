@@ -10,10 +10,9 @@
 --
 -- grain     one row per slide, the highest score first
 -- units     is_readable: whether the file can be opened; tissue_mm2: square millimetres, NULL where the tiling is no
---           grid; patches: scored, a count;
---           score: mean of the ten highest probabilities, the slide score mean_top10; highest, score: 0 to 1;
---           hotspots: detections with the parameters below, NULL until `histolake evaluate` has looked for them;
---           last_run: UTC; remedy: what to do, commands between backticks
+--           grid; patches: scored, a count; score: mean of the ten highest probabilities, the slide score mean_top10;
+--           highest, score: 0 to 1; hotspots: detections with the parameters below, NULL until `histolake evaluate`
+--           has looked for them; last_run: UTC; remedy: what to do, commands between backticks
 -- params    $radius_um, $smoothing_um, $min_probability   which detections, see detections
 --           $top                                          how many patches the score is the mean of
 

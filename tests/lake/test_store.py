@@ -213,6 +213,19 @@ def test_compaction_merges_files_and_readers_follow(root: Path) -> None:
     assert connect(root).table("predictions").aggregate("count(*)").fetchall() == [(10,)]
 
 
+def test_a_ledger_of_many_files_is_tidied_and_says_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        write(root, f"s{number}", 2)
+    before = store.rows(root, "runs")
+    store.tidy_ledger(root)
+    assert store.rows(root, "runs").equals(before)  # few files are left alone
+    monkeypatch.setattr(store, "LEDGER_FILES", 3)
+    store.tidy_ledger(root)
+    assert len(store.open_table(root, "runs").file_uris()) < 5
+    assert store.rows(root, "runs").sort("finished_at", "stage").equals(before.sort("finished_at", "stage"))
+    assert connect(root).table("predictions").pl().height == 10
+
+
 def test_every_column_says_what_it_holds_and_the_comment_is_in_the_table(root: Path) -> None:
     for table in TABLES.values():
         fields = store.open_table(root, table.name).schema().fields

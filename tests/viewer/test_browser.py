@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -38,7 +39,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-ROW_PX = 35  # of Streamlit's table, which is drawn on a canvas
+HEADING_PX, ROW_PX = 36, 56  # of the worklist's table, which is drawn on a canvas
+SLIDE_PX, TABS_PX = 120, range(170, 300, 10)  # across it: the slide's button; where the link to a tab may be
 START_S = 60
 expect.set_options(timeout=60_000)
 
@@ -113,10 +115,14 @@ def settle(page: Page) -> None:
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
 
 
-def click_row(page: Page, number: int) -> None:
+def click_row(page: Page, number: int, across: int) -> None:
+    """Click into the table's row, from 1: so many pixels from its left edge."""
     box = page.get_by_test_id("stDataFrame").bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + 40, box["y"] + (number + 0.5) * ROW_PX)
+    x, y = box["x"] + across, box["y"] + HEADING_PX + (number - 0.5) * ROW_PX
+    page.mouse.move(x, y)
+    page.wait_for_timeout(500)  # until the table knows what is under the pointer
+    page.mouse.click(x, y)
 
 
 def open_viewer(page: Page, address: str, query: str) -> Locator:
@@ -181,7 +187,7 @@ def test_a_slide_chosen_in_the_worklist_is_shown_with_its_heatmap(page: Page, ad
     page.get_by_test_id("stDataFrame").wait_for()
     expect(page.get_by_text(BANNER)).to_be_visible()
     settle(page)
-    click_row(page, 1)
+    click_row(page, 1, SLIDE_PX)
     page.wait_for_url(re.compile(r"/viewer\?slide=tumor_4"))
     viewer = page.locator(".viewer")
     overlay(viewer).wait_for()
@@ -349,3 +355,47 @@ def test_the_models_page_draws_its_charts(page: Page) -> None:
     settle(page)
     for chart in charts.all():
         assert len(np.unique(pixels(chart).reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.slow
+def test_a_slide_of_the_worklist_opens_in_a_tab_of_its_own(page: Page, address: str) -> None:
+    page.get_by_test_id("stDataFrame").wait_for()
+    settle(page)
+    for across in TABS_PX:
+        click_row(page, 1, across)
+        page.wait_for_timeout(500)
+        if len(page.context.pages) > 1:
+            break
+    assert page.context.pages[1].url.startswith(f"{address}/viewer?slide=tumor_4")
+    assert page.url.rstrip("/") == address
+
+
+@pytest.mark.slow
+def test_the_page_says_that_the_lake_has_changed_and_refreshes_when_asked(page: Page, full_lake: TestLake) -> None:
+    page.get_by_text("6 slides: 6 scored").wait_for()
+    (full_lake.root.parent / "late.tif").write_bytes(b"no slide")
+    full_lake("ingest", str(full_lake.root.parent / "late.tif"))
+    page.get_by_text("The lake has changed").wait_for()
+    expect(page.get_by_text("6 slides: 6 scored")).to_be_visible()
+    page.get_by_role("button", name="Refresh").click()
+    page.get_by_text("7 slides: 6 scored, 1 failed").wait_for()
+    expect(page.get_by_text("The lake has changed")).to_have_count(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_every_page_can_be_read(page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    script = (ROOT / "tests/viewer/contrast.js").read_text(encoding="utf-8")
+    page.get_by_test_id("stTopNavLink").first.wait_for()
+    names = page.get_by_test_id("stTopNavLink").all_inner_texts()
+    assert len(names) == 5
+    for name in names:
+        page.get_by_test_id("stTopNavLink").filter(has_text=name).click()
+        page.wait_for_timeout(1500)
+        settle(page)
+        assert page.evaluate(script) == [], name
+    faint = {"light": "#888", "dark": "#555"}[scheme]
+    page.evaluate("color => document.querySelectorAll('h1').forEach(each => (each.style.color = color))", faint)
+    assert page.evaluate(script), "the test does not see a faint heading"
