@@ -40,7 +40,7 @@ scored as materialized (
 
 detected as materialized (
 
-    select s.x, s.y, s.span_x, s.span_y, d.probability, s.place
+    select s.x, s.y, s.span_x, s.span_y, s.probability, s.place
     from scored as s
     inner join detections as d
         on
@@ -82,7 +82,7 @@ peaks as (
 )
 
 select
-    row_number() over (order by probability desc, place) as rank,
+    row_number() over (order by place) as rank,
     $slide_id as slide_id,
     x,
     y,

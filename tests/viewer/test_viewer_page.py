@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from support import TestLake, write_slide
 
 from lake import store
+from lake.lesions import Peaks
 
 Open = Callable[..., AppTest]
 
@@ -68,7 +69,8 @@ def test_hotspots_are_told_highest_first_and_apart(open_page: Open, full_lake: T
     assert probabilities[0] == highest
     assert probabilities == sorted(probabilities, reverse=True)
     places = [(patch["x"], patch["y"]) for patch in pane["hotspots"]]
-    assert all((x - u) ** 2 + (y - v) ** 2 >= 250**2 for i, (x, y) in enumerate(places) for u, v in places[:i])
+    apart = Peaks.radius_um  # the slide has one micron a pixel
+    assert all((x - u) ** 2 + (y - v) ** 2 >= apart**2 for i, (x, y) in enumerate(places) for u, v in places[:i])
 
 
 def test_the_address_names_two_slides_to_compare(open_page: Open, full_lake: TestLake) -> None:
