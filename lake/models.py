@@ -39,10 +39,12 @@ class Classifier:
 
 
 def prepare_mlflow() -> None:
-    """Keep MLflow quiet and to itself; to be called before it is imported."""
+    """Import MLflow, which takes seconds, so that it is quiet and keeps to itself."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow  # noqa: F401 (it sets its loggers' levels when it is imported)
+
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -50,7 +52,7 @@ def prepare_mlflow() -> None:
 def tracking(root: Path) -> MlflowClient:
     """MLflow with the lake's own store: SQLite and a folder of artifacts in the lake's folder mlflow/."""
     prepare_mlflow()
-    import mlflow  # takes seconds: only for training and promoting
+    import mlflow
 
     folder = root / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
