@@ -49,6 +49,10 @@ bench-evaluation: install ## how evaluation agrees with masks, what it costs, wh
 	.venv/bin/python bench/evaluation.py
 	.venv/bin/python bench/protocols.py
 
+.PHONY: bench
+bench: install .venv/.torch .venv/.peers ## how fast it is beside its peers, into docs/benchmarks.md; one part: make bench PART=crop
+	.venv/bin/python bench/speed.py $(PART)
+
 .PHONY: bench-app
 bench-app: has-browser install ## how long the app takes on 10 million predictions, into docs/benchmarks.md; some minutes
 	.venv/bin/python bench/app_speed.py
@@ -107,6 +111,12 @@ endif
 .venv/.torch: | .venv/.locked
 	@echo "Installing PyTorch for the tests; with CUDA, as it comes for most Linux machines, this is some gigabytes"
 	$(IN_VENV) pip install -qq --disable-pip-version-check --no-compile torch==2.13.0
+	@touch $@
+
+# What the benchmarks compare with. Not locked: nothing of histolake needs it.
+.venv/.peers: | .venv/.locked
+	@echo "Installing the peers that benchmarks compare with"
+	$(IN_VENV) pip install -qq --disable-pip-version-check --no-compile tiffslide
 	@touch $@
 
 .PHONY: has-browser

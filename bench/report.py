@@ -15,10 +15,20 @@ SHARED = ROOT.parent / "shared"
 
 
 def machine() -> str:
-    """Cores, processor and Python in one line."""
+    """Cores, processor, its instructions for matrices, and Python in one line."""
     names = ("duckdb", "onnxruntime", "scikit-learn")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {packages}"
+    cores = f"{os.cpu_count()} cores, {platform.machine()}{instructions()}"
+    return f"{cores}, Python {platform.python_version()}, {packages}"
+
+
+def instructions() -> str:
+    """Which of the instructions that networks profit from the processor has; empty where Linux does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
+    names = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2"}
+    best = next((name for flag, name in names.items() if flag in flags), "")
+    return f" with {best}" if best else ""
 
 
 def grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -32,11 +42,16 @@ def number(measured: Mapping[str, float]) -> str:
 
 
 def write(name: str, results: Mapping[str, Any], page: str, parts: Mapping[str, str]) -> None:
-    """Keep results in bench/NAME.json, and put each part between its marks, `<!-- PART: bench/NAME.py -->`, in a page.
+    """Keep results in bench/NAME.json, and put parts of them into a page, as `mark` does."""
+    (ROOT / "bench" / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    mark(name, page, parts)
+
+
+def mark(name: str, page: str, parts: Mapping[str, str]) -> None:
+    """Put each part between its marks, `<!-- PART: bench/NAME.py -->`, in a page of docs/.
 
     Raises ValueError when the page has no such marks.
     """
-    (ROOT / "bench" / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     path = ROOT / "docs" / page
     text = path.read_text(encoding="utf-8")
     for part, words in parts.items():
