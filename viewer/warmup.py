@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 
 import streamlit as st
 
+import viewer.frame
+import viewer.worklist  # noqa: F401  (what the first page is made of, imported before it is asked for)
 from udfs.errors import HistolakeError
 from viewer import reading
 
