@@ -231,12 +231,12 @@ def optimize(
     trace: Trace = False,
 ) -> None:
     """Merge small files, so that reading stays fast. Readers and writers may go on."""
-    from lake import store
+    from lake import store, upkeep
 
     root = session.lake_path(lake)
     if store.is_lake(root):
         store.create(root)
-    rows = [(name, store.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
+    rows = [(name, upkeep.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
     print_table(("table", "files merged"), rows)
 
 
@@ -247,11 +247,11 @@ def vacuum(
     trace: Trace = False,
 ) -> None:
     """Delete files that only older versions need: they can then no longer be read."""
-    from lake import store
+    from lake import store, upkeep
 
     root = session.lake_path(lake)
     names = [table] if table else sorted(store.snapshot(root))
-    print_table(("table", "files deleted"), [(name, store.vacuum(root, name, keep_hours)) for name in names])
+    print_table(("table", "files deleted"), [(name, upkeep.vacuum(root, name, keep_hours)) for name in names])
 
 
 def open_app(

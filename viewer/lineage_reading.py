@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import streamlit as st
 
-from lake import checks, store, table_diff
+from lake import checks, store, table_diff, upkeep
 from lake.diff import Difference, annotation_changes
 from lake.ledger import ask
 from lake.ledger import entries as ledger_of
@@ -43,7 +43,7 @@ def tables(lake: Lake) -> pl.DataFrame:
     sizes = []
     for name, table in snapshot.items():
         about = TABLES[name].about if name in TABLES else "A stage of this lake's own."
-        size = store.size(table)
+        size = upkeep.size(table)
         sizes.append({"table_name": name, "rows": size.rows, "bytes": size.bytes, "files": size.files, "about": about})
     return written.join(pl.DataFrame(sizes), on="table_name", how="left", maintain_order="left")
 
@@ -51,13 +51,13 @@ def tables(lake: Lake) -> pl.DataFrame:
 @st.cache_data(max_entries=16, show_spinner="Reading the history …")
 def commits(lake: Lake, name: str) -> pl.DataFrame:
     """The newest commits of a table: version, time and operation by Delta's log, who and what by the ledger."""
-    logged = pl.DataFrame(store.history(Path(lake.root), name, COMMITS), infer_schema_length=None)
+    logged = pl.DataFrame(upkeep.history(Path(lake.root), name, COMMITS), infer_schema_length=None)
     told = ask(entries(lake), "app/table_commits", {"table_name": name})
-    upkeep = pl.coalesce(pl.col("operation_right"), pl.col("operation").str.to_lowercase())
+    operation = pl.coalesce(pl.col("operation_right"), pl.col("operation").str.to_lowercase())
     return (
         logged.select("version", "at", "operation")
         .join(told.with_columns(pl.col("version").cast(pl.Int64)), on="version", how="left", maintain_order="left")
-        .with_columns(operation=upkeep)
+        .with_columns(operation=operation)
         .select("version", "at", "operation", "rows", "units", "slides", "run_id", "code_version")
     )
 
