@@ -193,15 +193,17 @@ def fill(statement: str, filled: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("name", ESCAPES)
-def test_no_statement_gets_out(sealed: session.Connection, filled: dict[str, str], name: str) -> None:
-    hidden = pl.DataFrame({"a": [SECRET]})
+def test_no_statement_gets_out(
+    sealed: session.Connection, filled: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # DuckDB takes names of variables for tables where the statement is executed
+    monkeypatch.setattr(workbench_child, "hidden", pl.DataFrame({"a": [SECRET]}), raising=False)
     statement, words = ESCAPES[name]
     with pytest.raises(QueryError) as refused:
         workbench_child.answer(sealed, fill(statement, filled), QUICK)
     assert words in str(refused.value)
     assert SECRET not in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert hidden.height == 1
 
 
 @pytest.mark.parametrize("statement", SEALED)
@@ -209,9 +211,9 @@ def test_the_connection_is_sealed_beneath_the_check(
     sealed: session.Connection, filled: dict[str, str], statement: str
 ) -> None:
     hidden = pl.DataFrame({"a": [SECRET]})
+    assert duckdb.execute("from hidden").fetchall() == hidden.rows()  # by a connection that is not sealed
     with pytest.raises(duckdb.Error):
         sealed.execute(fill(statement, filled)).fetchall()
-    assert hidden.height == 1
 
 
 @pytest.mark.parametrize("statement", HARMLESS)
@@ -318,14 +320,13 @@ def test_a_statement_that_never_ends_is_ended(root: Path) -> None:
 
 
 def test_cancel_ends_a_statement_at_once_and_another_runs_on(root: Path) -> None:
-    endless, other = start(root, ENDLESS, QUICK), start(root, "select 42 as answer", QUICK)
+    unhurried = replace(QUICK, seconds=3_600)
+    endless, other = start(root, ENDLESS, unhurried), start(root, "select 42 as answer", QUICK)
     assert other.result().frame.item() == 42
     assert not endless.is_done
-    before = time.monotonic()
     endless.cancel()
     with pytest.raises(QueryError, match="cancelled"):
         endless.result()
-    assert time.monotonic() - before < 5
     endless.cancel()
     other.cancel()
     assert other.result().frame.item() == 42
