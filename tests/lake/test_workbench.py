@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from support import ROOT, TestLake
 
 from lake import session, store, workbench, workbench_child
 from lake.statement import checked
-from lake.workbench import Limits, run, start
+from lake.workbench import Limits, Result, start
 from udfs.errors import QueryError
 
 QUICK = Limits(rows=1_000, bytes=2**20, memory_mb=1_024, seconds=20)
@@ -157,6 +157,11 @@ HARMLESS = (
     "from information_schema.tables",
     "select 'read_text(''/etc/passwd'')'",
 )
+
+
+def run(root: Path, statement: str, limits: Limits, *, at: Mapping[str, int] | None = None) -> Result:
+    """The answer to a statement, waited for."""
+    return start(root, statement, limits, at=at).result()
 
 
 @pytest.fixture(scope="module")
