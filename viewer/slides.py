@@ -20,7 +20,7 @@ GRIDS = 32  # kept in memory; one is rarely above a megabyte
 
 @lru_cache(maxsize=4)
 def names(lake: Lake) -> pl.DataFrame:
-    """slide_id and status of every slide."""
+    """The slide_id of every slide."""
     with connection(lake) as con:
         return con.execute(query("app/slide_names")).pl()
 

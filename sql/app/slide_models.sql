@@ -56,7 +56,6 @@ select
     m.model_id,
     m.encoder_id,
     m.threshold,
-    m.label_rule,
     m.patch_px,
     m.mpp,
     m.model_id = coalesce((select k.value from settings as k where k.name = 'champion'), '') as is_champion,
