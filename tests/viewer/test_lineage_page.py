@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -10,15 +9,13 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 from support import TestLake, asap
-from viewer_support import tables, words
+from viewer_support import Open, tables, words
 
 from lake import store, table_diff, upkeep
 from lake.tables import TABLES
 from udfs.errors import LakeError
 from viewer import lineage_reading
 from viewer.lineage_promises import BROKEN, KEPT
-
-Open = Callable[..., AppTest]
 
 
 @pytest.fixture(autouse=True)
