@@ -8,7 +8,9 @@ import polars as pl
 from streamlit.testing.v1 import AppTest
 
 Open = Callable[..., AppTest]  # the fixture open_page
-Color = tuple[float, float, float]  # red, green, blue, 0 to 255
+Color = tuple[float, float, float]
+
+AA_TEXT = 4.5  # least contrast of text
 
 
 def words(app: AppTest) -> str:
@@ -29,17 +31,16 @@ def tables(app: AppTest) -> list[pl.DataFrame]:
 
 
 def rgb(text: str) -> Color:
-    """The color that "#rrggbb" names."""
     red, green, blue = bytes.fromhex(text.removeprefix("#"))
     return red, green, blue
 
 
-def contrast(one: Color, other: Color) -> float:
-    """The contrast ratio of two colors, 1 to 21, as WCAG 2 defines it."""
-    dark, light = sorted((_luminance(one), _luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(color: Color) -> float:
+def luminance(color: Color) -> float:
+    """Relative luminance, as WCAG 2 defines it."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in color)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: Color, other: Color) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)

@@ -9,13 +9,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
-from viewer_support import Color, Open, banner, contrast, rgb, words
+from viewer_support import AA_TEXT, Color, Open, banner, contrast, rgb, words
 
 from lake import store
 from lake.heatmap_frame import BANNER_PAPER, PAPER
 from lake.tables import FORMAT
 
-AA_TEXT, AA_PARTS = 4.5, 3.0  # least contrast of text, and of what tells a control from its surroundings
+AA_PARTS = 3.0  # least contrast of what tells a control from its surroundings
 FADED = 0.6  # opacity of Streamlit's captions
 THEMES = ("light", "dark")
 BUTTON_TEXT = {"light": (255, 255, 255), "dark": (20, 23, 28)}  # of viewer/frame.py, on primaryColor
