@@ -98,10 +98,10 @@ def run(
     trace: Trace = False,
 ) -> None:
     """Find patches, label them, embed them. Only what is missing is done."""
-    from lake import workflow
+    from lake import places, workflow
 
     root = session.lake_path(lake)
-    area = workflow.area_named(root, region, _only(slide)) if region else None
+    area = places.area_named(root, region, _only(slide)) if region else None
     wanted = workflow.Wanted(
         slides=tuple(slide or ()),
         stages=tuple(stage or ()),
@@ -188,10 +188,10 @@ def predict(
     trace: Trace = False,
 ) -> None:
     """Give every embedded patch its probability of tumor."""
-    from lake import workflow
+    from lake import places, workflow
 
     root = session.lake_path(lake)
-    area = workflow.area_named(root, region, _only(slide)) if region else None
+    area = places.area_named(root, region, _only(slide)) if region else None
     row, summaries = workflow.predict(
         root,
         model=model,

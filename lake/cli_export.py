@@ -45,10 +45,10 @@ def heatmap(
     trace: Trace = False,
 ) -> None:
     """Draw a slide with every patch coloured by its probability of tumor."""
-    from lake import pictures, workflow
+    from lake import pictures, places
 
     root = session.lake_path(lake)
-    area = workflow.area_named(root, region, slide) if region else None
+    area = places.area_named(root, region, slide) if region else None
     pictures.write_heatmap(root, slide, out, region=area, tint=tint, model=model)
     say(f"wrote {out}")
 

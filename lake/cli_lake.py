@@ -185,14 +185,15 @@ def add_encoder(
     lake: Lake = None,
 ) -> None:
     """Add an encoder of your own to the lake, from an ONNX file."""
-    from lake import store, workflow
+    from lake import store
+    from lake.encoders import add
     from udfs.encoders.encoder import Encoder, describe
 
     root = session.lake_path(lake)
     preprocessing = {"scale": scale, "mean": _numbers("--mean", mean), "std": _numbers("--std", std)}
     spec = describe(name, onnx, preprocessing=preprocessing, precision=precision, source=onnx.name, input_px=input_px)
     store.create(root)
-    workflow.add_encoder(root, spec, onnx, store.new_run_id())
+    add(root, spec, onnx, store.new_run_id())
     provider = Encoder(spec, session.encoder_file(root, spec.sha256)).provider
     say(f"{spec.encoder_id}: {spec.input_px} px in, {spec.dims} features out, {precision} by {provider}")
 
@@ -214,11 +215,12 @@ def history(
     trace: Trace = False,
 ) -> None:
     """Who wrote what when: a table's versions, newest first."""
-    from lake import store
+    from lake import store, upkeep
 
     root = session.lake_path(lake)
     names = [table] if table else sorted(store.snapshot(root))
-    rows = [{"table": name, **commit} for name in names for commit in store.history(root, name)[: None if table else 1]]
+    limit = None if table else 1
+    rows = [{"table": name, **commit} for name in names for commit in upkeep.history(root, name, limit)]
     if as_json:
         print_json(rows)
     else:
@@ -231,12 +233,12 @@ def optimize(
     trace: Trace = False,
 ) -> None:
     """Merge small files, so that reading stays fast. Readers and writers may go on."""
-    from lake import store
+    from lake import store, upkeep
 
     root = session.lake_path(lake)
     if store.is_lake(root):
         store.create(root)
-    rows = [(name, store.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
+    rows = [(name, upkeep.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
     print_table(("table", "files merged"), rows)
 
 
@@ -247,11 +249,11 @@ def vacuum(
     trace: Trace = False,
 ) -> None:
     """Delete files that only older versions need: they can then no longer be read."""
-    from lake import store
+    from lake import store, upkeep
 
     root = session.lake_path(lake)
     names = [table] if table else sorted(store.snapshot(root))
-    print_table(("table", "files deleted"), [(name, store.vacuum(root, name, keep_hours)) for name in names])
+    print_table(("table", "files deleted"), [(name, upkeep.vacuum(root, name, keep_hours)) for name in names])
 
 
 def open_app(

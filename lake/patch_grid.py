@@ -20,20 +20,6 @@ CALLED = Scale("called", 0, 1, "called tumor", "viridis")
 
 
 @dataclass(frozen=True)
-class PatchGrid:
-    """Bytes over a part of a slide.
-
-    x, y: left and top edge; step_x, step_y: size of a cell, level-0 pixels. cells: shape (rows, columns).
-    """
-
-    x: float
-    y: float
-    step_x: float
-    step_y: float
-    cells: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
 class Lattice:
     """Where the cells of a slide's grid are: left and top edge and size of a cell, level-0 pixels, and how many."""
 
@@ -43,6 +29,14 @@ class Lattice:
     step_y: float
     columns: int
     rows: int
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Bytes over a part of a slide: where its cells are, and one for each, shape (rows, columns)."""
+
+    where: Lattice
+    cells: NDArray[np.uint8]
 
 
 def lattice(tiles: pl.DataFrame, stride_x: float | None, stride_y: float | None) -> Lattice:
@@ -66,7 +60,7 @@ def probability_grid(tiles: pl.DataFrame, where: Lattice) -> PatchGrid:
     """Bytes 1 to 255 for probabilities 0 to 1, the mean where patches overlap; 0 where there is no patch."""
     mean, is_covered = _means(tiles, PROBABILITY, where)
     values = np.where(is_covered, 1 + np.rint(mean.clip(0, 1) * LEVELS), 0)
-    return PatchGrid(where.x, where.y, where.step_x, where.step_y, values.astype(np.uint8))
+    return PatchGrid(where, values.astype(np.uint8))
 
 
 def outcome_grid(tiles: pl.DataFrame, where: Lattice) -> PatchGrid:
@@ -77,7 +71,7 @@ def outcome_grid(tiles: pl.DataFrame, where: Lattice) -> PatchGrid:
     label, is_labelled = _means(tiles, LABEL, where)
     called, _ = _means(tiles, CALLED, where)
     values = np.where(is_labelled, 1 + 2 * (label >= 0.5) + (called >= 0.5), 0)
-    return PatchGrid(where.x, where.y, where.step_x, where.step_y, values.astype(np.uint8))
+    return PatchGrid(where, values.astype(np.uint8))
 
 
 def _means(tiles: pl.DataFrame, scale: Scale, where: Lattice) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

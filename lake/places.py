@@ -1,16 +1,19 @@
-"""Finds the patches that places on slides mean."""
+"""Finds what a person means by a place on a slide: its patch, or a region."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from lake import session
 from lake.sql_files import query
 from udfs.errors import HistolakeError
+from udfs.slide import Area
 
 PLACES = pa.schema([("slide_id", pa.string()), ("x", pa.float64()), ("y", pa.float64()), ("position", pa.int64())])
 
@@ -88,3 +91,33 @@ def _nothing_there(con: duckdb.DuckDBPyConnection, place: Place, patch_set: str 
 
 def _of(patch_set: str | None) -> str:
     return f" of {patch_set}" if patch_set else ""
+
+
+def area_named(root: Path, text: str, slide: str | None) -> Area:
+    """The region meant by 'X,Y,W,H' (level-0 px) or by the name of an annotation of `slide`: its bounding box.
+
+    Raises HistolakeError when it is neither.
+    """
+    numbers = text.split(",")
+    if len(numbers) == 4:
+        try:
+            x, y, width, height = (float(number) for number in numbers)
+        except ValueError:
+            pass
+        else:
+            if width <= 0 or height <= 0:
+                raise HistolakeError(f"--region {text}: width and height must be above 0")
+            return Area(x, y, width, height)
+    if slide is None:
+        raise HistolakeError(f"--region {text}: give X,Y,W,H, or name one slide whose annotation that is")
+    with session.connect(root, udfs=["bounding_box"]) as con:
+        rows = con.execute(
+            "select annotation_id, bounding_box(geometry) from annotations "
+            "where slide_id = $slide and format <> 'ncrf_csv' order by annotation_id",
+            {"slide": slide},
+        ).fetchall()
+    for name, box in rows:
+        if name == text and box:
+            return Area(*box)
+    has = ", ".join(repr(name) for name, _ in rows) or "none"
+    raise HistolakeError(f"--region {text}: neither X,Y,W,H nor an annotation of {slide}, which has {has}")

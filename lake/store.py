@@ -1,4 +1,4 @@
-"""The only Delta code: create, open at a version, replace units of work, ledger, history, upkeep."""
+"""The lake in Delta: create, open at a version, replace units of work, and keep the ledger of them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ import bisect
 import dataclasses
 import json
 import os
-import random
-import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
+from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundError
 
+from lake.conflicts import persist
 from lake.sql_files import query
 from lake.tables import FORMAT, GROWN, RUNS, TABLES, Table
 from udfs.errors import LakeError
 
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
-ATTEMPTS = 20  # to commit beside other writers and compactions
 CODE_VERSION = version("histolake")
 LEDGER_FILES = 256  # more of them, one a commit, make reading the ledger slow
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
 
 Value = str | int | float | None
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def _add_columns(root: Path, table: Table, usual: Mapping[str, Any], run_id: str
         write_deltalake(open_table(root, table.name), data, mode="overwrite", schema_mode="overwrite")
         return open_table(root, table.name).version()
 
-    number = _persist(root / table.name, attempt)
+    number = persist(root / table.name, attempt)
     added = entry(table.name, run_id=run_id, parameters={"operation": "add columns"})
     record(root, [dataclasses.replace(added, table_version=number)])
 
@@ -302,7 +299,7 @@ def replace(
             table.delete(predicate, commit_properties=properties)
         return table.version() if table.version() != before else None
 
-    committed = _persist(root / name, attempt)
+    committed = persist(root / name, attempt)
     record(root, [dataclasses.replace(one, table_version=committed) for one in stamped])
 
 
@@ -346,7 +343,7 @@ def record(root: Path, entries: Sequence[Entry]) -> None:
             retries = CommitProperties(max_commit_retries=100)
             write_deltalake(open_table(root, "runs"), rows, mode=mode, predicate=predicate, commit_properties=retries)
 
-        _persist(root / "runs", attempt)
+        persist(root / "runs", attempt)
 
 
 def _ledger_rows(entries: Iterable[Entry]) -> pa.Table:
@@ -380,95 +377,18 @@ def repair(root: Path) -> int:
     return len(lost)
 
 
-def _persist(where: Path, attempt: Callable[[], T]) -> T:
-    """Call `attempt` until no other writer is in its way, waiting a random, growing while in between."""
-    for number in range(ATTEMPTS):
-        try:
-            return attempt()
-        except (CommitFailedError, DeltaError) as error:
-            if number == ATTEMPTS - 1 or not _is_conflict(error):
-                raise LakeError(f"{where}: cannot be written: {error}") from error
-            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**number)))  # noqa: S311
-        except OSError as error:
-            raise LakeError(f"{where}: cannot be written: {error}") from error
-    raise AssertionError("unreachable")
-
-
-def _is_conflict(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, CommitFailedError) or any(
-        word in text for word in ("conflict", "concurrent", "transaction", "already exists", "not found")
-    )
-
-
-# -- upkeep
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a table is. rows: None where a foreign writer left the count out. bytes: of the Parquet files."""
-
-    rows: int | None
-    bytes: int
-    files: int
-
-
-def size(table: DeltaTable) -> Size:
-    """The size of the table's version, from the log's statistics of its files: none of them is opened."""
-    files = pl.DataFrame(table.get_add_actions(flatten=True))
-    if files.is_empty():
-        return Size(0, 0, 0)
-    rows = None if files["num_records"].null_count() else int(files["num_records"].sum())
-    return Size(rows, int(files["size_bytes"].sum()), files.height)
-
-
-def history(root: Path, name: str, limit: int | None = None) -> list[dict[str, Any]]:
-    """The table's commits, newest first and at most `limit`: version, UTC time, operation, rows written."""
-    commits = []
-    for commit in open_table(root, name).history(limit):
-        metrics = commit.get("operationMetrics") or {}
-        commits.append(
-            {
-                "version": commit["version"],
-                "at": datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
-                "operation": commit["operation"],
-                "rows": metrics.get("num_added_rows"),
-                "units": len(json.loads(commit.get(METADATA, "[]"))),
-            }
-        )
-    return commits
-
-
-def optimize(root: Path, name: str) -> int:
-    """Merge the table's small files; returns how many were merged. Readers and writers may go on."""
+def compact(root: Path, name: str) -> tuple[int, int]:
+    """Merge the table's small files: how many, and the table's version thereafter. Readers and writers may go on."""
 
     def attempt() -> tuple[int, int]:
         table = open_table(root, name)
         merged = table.optimize.compact()["numFilesRemoved"]
         return int(merged), table.version()
 
-    merged, number = _persist(root / name, attempt)
-    if merged and name != "runs":
-        _record_upkeep(root, name, number, "optimize")
-    return int(merged)
+    return persist(root / name, attempt)
 
 
 def tidy_ledger(root: Path) -> None:
     """Merge the ledger's files where there are many; to be called at the end of work that wrote to it."""
     if len(open_table(root, "runs").file_uris()) > LEDGER_FILES:
-        optimize(root, "runs")
-
-
-def vacuum(root: Path, name: str, retention_hours: int) -> int:
-    """Delete files that no version of the last `retention_hours` needs; returns how many."""
-    table = open_table(root, name)
-    deleted = table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False)
-    if deleted and name != "runs":
-        _record_upkeep(root, name, table.version(), "vacuum")
-    return len(deleted)
-
-
-def _record_upkeep(root: Path, name: str, number: int, operation: str) -> None:
-    """Let snapshots see the new version: files of older ones will be vacuumed."""
-    done = entry(name, run_id=new_run_id(), parameters={"operation": operation})
-    record(root, [dataclasses.replace(done, table_version=number)])
+        compact(root, "runs")

@@ -197,17 +197,6 @@ def start(
         raise QueryError(f"no process can be started: {error}") from error
 
 
-def run(
-    root: Path,
-    statement: str,
-    limits: Limits = Limits(),
-    *,
-    at: Mapping[str, int] | None = None,
-) -> Result:
-    """The answer to a statement, see `start`. Raises QueryError."""
-    return start(root, statement, limits, at=at).result()
-
-
 def warm(root: Path) -> None:
     """Have a process ready that has opened the lake and waits for a statement: starting one takes a second or two."""
     global _spare

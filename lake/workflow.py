@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lake import models, session, store, tiling
+from lake import encoders, models, session, store, tiling
 from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import Stage, stages
 from lake.tiling import Tiling
-from udfs.encoders import catalog
 from udfs.encoders.encoder import EncoderSpec
-from udfs.encoders.onnx_file import external_data
-from udfs.errors import EncoderError, HistolakeError, ModelError
+from udfs.errors import HistolakeError, ModelError
 from udfs.slide import Area
 
 DEFAULT_MPP = 0.5
@@ -116,7 +113,7 @@ def _selected(known: Mapping[str, Stage], asked: Iterable[str]) -> list[Stage]:
 
 def choose(root: Path, wanted: Wanted, run_id: str) -> Choice:
     """Settle encoder and tiling, and write to the lake what is new of them."""
-    encoder, why = choose_encoder(root, wanted.encoder, run_id)
+    encoder, why = encoders.choose(root, wanted.encoder, run_id)
     if wanted.asks_for_tiling:
         patch_set = tiling.register(root, _tiling(wanted, encoder), run_id)
     else:
@@ -139,7 +136,7 @@ def choose_trained(
     name = patch_set or existing_patch_set(root)
     if name is None or name not in sets:
         raise HistolakeError(f"--patch-set {name}: has no features; patch sets with features are {', '.join(sets)}")
-    spec, why = choose_encoder(root, encoder, run_id)
+    spec, why = encoders.choose(root, encoder, run_id)
     return Choice(name, spec, why, _rule(label_rule, name))
 
 
@@ -187,58 +184,6 @@ def existing_patch_set(root: Path) -> str | None:
     return names[0] if names else None
 
 
-def choose_encoder(root: Path, name: str | None, run_id: str) -> tuple[EncoderSpec, str]:
-    """The encoder called `name` (name, encoder_id or 'auto'), its ONNX file in the lake, and why it is that one.
-
-    'auto', and no name, mean the one that the lake uses already; a new lake takes the best at hand and
-    keeps the choice.
-    """
-    known = {row["encoder_id"]: EncoderSpec(**row) for row in store.rows(root, "encoders").to_dicts()}
-    kept = known.get(store.setting(root, "encoder_id") or "")
-    if name in (None, "auto") and kept:
-        return kept, "the lake uses it"
-    for spec in known.values():
-        if name == spec.encoder_id:
-            return spec, "asked for"
-    named = [spec for spec in known.values() if spec.name == name]
-    if len(named) > 1:
-        raise EncoderError(f"--encoder {name}: say which one: {', '.join(spec.encoder_id for spec in named)}")
-    if named:
-        return named[0], "asked for"
-    chosen, why = (name, "asked for") if name not in (None, "auto") else catalog.choose_auto()
-    if chosen not in catalog.BUILT_IN:
-        has = ", ".join([*catalog.BUILT_IN, *(spec.name for spec in known.values())])
-        raise EncoderError(
-            f"--encoder {chosen}: no such encoder; there are {has}; add one with `histolake encoders add`"
-        )
-    spec, file = catalog.prepare(chosen)
-    add_encoder(root, spec, file, run_id)
-    if not kept:
-        store.put(root, "settings", [{"name": "encoder_id", "value": spec.encoder_id}], run_id)
-    return spec, why
-
-
-def add_encoder(root: Path, spec: EncoderSpec, file: Path, run_id: str) -> None:
-    """Copy the encoder's ONNX file, and the files that hold its weights, into the lake; describe it in encoders."""
-    target = session.encoder_file(root, spec.sha256)
-    if not target.is_file():
-        partial = target.parent.with_name(f"{spec.sha256}.{run_id}")
-        for name in external_data(file):
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.parent / name, partial / name)
-        partial.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, partial / target.name)
-        try:
-            partial.rename(target.parent)
-        except OSError:  # another process was quicker
-            shutil.rmtree(partial)
-            if not target.is_file():
-                raise
-    known = store.rows(root, "encoders")["encoder_id"].to_list()
-    if spec.encoder_id not in known:
-        store.put(root, "encoders", [asdict(spec)], run_id)
-
-
 def predict(
     root: Path,
     *,
@@ -282,33 +227,3 @@ def predict(
         )
         summaries.append(done if len(patch_sets) == 1 else replace(done, stage=f"predictions on {patch_set}"))
     return row, summaries
-
-
-def area_named(root: Path, text: str, slide: str | None) -> Area:
-    """The region meant by 'X,Y,W,H' (level-0 px) or by the name of an annotation of `slide`: its bounding box.
-
-    Raises HistolakeError when it is neither.
-    """
-    numbers = text.split(",")
-    if len(numbers) == 4:
-        try:
-            x, y, width, height = (float(number) for number in numbers)
-        except ValueError:
-            pass
-        else:
-            if width <= 0 or height <= 0:
-                raise HistolakeError(f"--region {text}: width and height must be above 0")
-            return Area(x, y, width, height)
-    if slide is None:
-        raise HistolakeError(f"--region {text}: give X,Y,W,H, or name one slide whose annotation that is")
-    with session.connect(root, udfs=["bounding_box"]) as con:
-        rows = con.execute(
-            "select annotation_id, bounding_box(geometry) from annotations "
-            "where slide_id = $slide and format <> 'ncrf_csv' order by annotation_id",
-            {"slide": slide},
-        ).fetchall()
-    for name, box in rows:
-        if name == text and box:
-            return Area(*box)
-    has = ", ".join(repr(name) for name, _ in rows) or "none"
-    raise HistolakeError(f"--region {text}: neither X,Y,W,H nor an annotation of {slide}, which has {has}")

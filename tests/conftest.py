@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from support import SHARED, Answer, TestLake, run_command, write_slide
 
-from lake import store, workflow
+from lake import encoders, store
 from udfs.encoders.encoder import describe
 
 
@@ -42,7 +42,7 @@ def new_lake(root: Path, tiny_onnx: Path) -> TestLake:
     """An empty lake that knows the tiny encoder."""
     store.create(root)
     spec = describe("tiny", tiny_onnx, preprocessing={"scale": 1 / 255}, precision="fp32", source="a test")
-    workflow.add_encoder(root, spec, tiny_onnx, "test")
+    encoders.add(root, spec, tiny_onnx, "test")
     return TestLake(root)
 
 

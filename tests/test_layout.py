@@ -6,6 +6,8 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,25 @@ def test_a_layer_imports_only_itself_and_those_below(layer: str) -> None:
     assert files
     for path in files:
         assert not imported(path) & above, path
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    """The normalized names of what requirements ask for."""
+    return {re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", each)[0]).lower() for each in requirements}
+
+
+@pytest.mark.parametrize("folders", [("lake", "udfs", "viewer", "app"), ("tests", "bench", "docs")])
+def test_what_is_imported_is_declared(folders: tuple[str, ...]) -> None:
+    """What only comes along with another package may be gone with that one's next version."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = distributions(sum(told["project"]["optional-dependencies"].values(), told["project"]["dependencies"]))
+    if "tests" in folders:
+        declared |= distributions(told["dependency-groups"]["dev"]) | {"torch"}  # torch: see there
+    owners = packages_distributions()
+    for path in (path for folder in folders for path in sources(folder)):
+        for name in imported(path) - set(sys.stdlib_module_names):
+            found = distributions(owners.get(name, []))
+            assert not found or found & (declared | {"histolake"}), f"{path} imports {name}, of {found}"
 
 
 def test_sql_names_only_tables_views_and_what_python_hands_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,7 @@ def _patch_set(model: Row, request: Request) -> str:
 
 
 def _grid(grid: PatchGrid) -> Response:
-    rows, columns = grid.cells.shape
-    place = {"x": grid.x, "y": grid.y, "step_x": grid.step_x, "step_y": grid.step_y, "columns": columns, "rows": rows}
-    headers = {"Histolake-Grid": json.dumps(place)}
+    headers = {"Histolake-Grid": json.dumps(asdict(grid.where))}
     return Response(grid.cells.tobytes(), media_type="application/octet-stream", headers=headers)
 
 

@@ -7,18 +7,18 @@ import streamlit as st
 
 from viewer.lineage_reading import ledger, ledger_summary
 from viewer.reading import Lake
+from viewer.table import height, utc
 from viewer.text import escaped
 
 ALL = "all"
 _TEXT, _NUMBER = st.column_config.TextColumn, st.column_config.NumberColumn
-_FINISHED = st.column_config.DatetimeColumn("Finished (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
 _SUMMARY = {
     "stage": _TEXT("Stage", pinned=True),
     "status": _TEXT("Status"),
     "units": _NUMBER("Units", format="localized"),
     "slides": _NUMBER("Slides", format="localized"),
     "seconds": _NUMBER("Seconds in sum", format="%.1f"),
-    "finished_at": _FINISHED,
+    "finished_at": utc("Finished"),
 }
 _ENTRIES = {
     "status": _TEXT("Status", pinned=True),
@@ -28,7 +28,7 @@ _ENTRIES = {
     "rows": _NUMBER("Rows", format="localized"),
     "errors": _NUMBER("Rows with errors", format="localized"),
     "seconds": _NUMBER("Seconds", format="%.2f"),
-    "finished_at": _FINISHED,
+    "finished_at": utc("Finished"),
     "run_id": _TEXT("Run"),
     "identity": _TEXT("Identity"),
     "part": _NUMBER("Part"),
@@ -76,6 +76,6 @@ def _show_entries(lake: Lake, summary: pl.DataFrame) -> None:
         hide_index=True,
         column_config=_ENTRIES,
         placeholder="",
-        height=38 + 35 * min(rows.height, 12),
+        height=height(rows.height, 12),
         alt="Entries of the ledger",
     )

@@ -8,6 +8,7 @@ import streamlit as st
 from lake.checks import Check
 from viewer.lineage_reading import Checked, last_checked, run_checks
 from viewer.reading import Lake
+from viewer.table import height
 from viewer.text import escaped
 
 SHOWN = 100  # rows that break a promise
@@ -42,7 +43,7 @@ def _show(checked: Checked, lake: Lake) -> None:
         "rows": st.column_config.NumberColumn("Rows against it", format="localized"),
     }
     order = pl.col("state").cast(pl.Enum([BROKEN, NOTICE, KEPT]))
-    st.dataframe(rows.sort(order), hide_index=True, column_config=config, height=38 + 35 * min(rows.height, 12))
+    st.dataframe(rows.sort(order), hide_index=True, column_config=config, height=height(rows.height, 12))
     for each in checked.checks:
         if each.violations.height:
             more = f", the first {SHOWN:,}" if each.violations.height > SHOWN else ""

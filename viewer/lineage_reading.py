@@ -9,12 +9,11 @@ from pathlib import Path
 import polars as pl
 import streamlit as st
 
-from lake import checks, store, table_diff
+from lake import checks, store, table_diff, upkeep
 from lake.diff import Difference, annotation_changes
 from lake.ledger import ask
-from lake.ledger import entries as ledger_of
 from lake.tables import TABLES
-from viewer.reading import Lake
+from viewer.reading import Lake, ledger_entries
 
 COMMITS = 200  # of a table that are listed
 ENTRIES = 500  # of the ledger that are listed
@@ -29,21 +28,16 @@ class Checked:
     version: int
 
 
-@st.cache_data(max_entries=2, show_spinner="Reading the ledger …")
-def entries(lake: Lake) -> pl.DataFrame:
-    """The whole ledger: in a large lake it is thousands of small files, so that it is read once."""
-    return ledger_of(Path(lake.root), lake.version)
-
-
 @st.cache_data(max_entries=4, show_spinner="Reading the tables …")
 def tables(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/tables.sql, with each table's size and what it holds."""
     snapshot = store.snapshot(Path(lake.root), {"runs": lake.version})
-    written = ask(entries(lake), "app/tables", versions={name: table.version() for name, table in snapshot.items()})
+    versions = {name: table.version() for name, table in snapshot.items()}
+    written = ask(ledger_entries(lake), "app/tables", versions=versions)
     sizes = []
     for name, table in snapshot.items():
         about = TABLES[name].about if name in TABLES else "A stage of this lake's own."
-        size = store.size(table)
+        size = upkeep.size(table)
         sizes.append({"table_name": name, "rows": size.rows, "bytes": size.bytes, "files": size.files, "about": about})
     return written.join(pl.DataFrame(sizes), on="table_name", how="left", maintain_order="left")
 
@@ -51,13 +45,13 @@ def tables(lake: Lake) -> pl.DataFrame:
 @st.cache_data(max_entries=16, show_spinner="Reading the history …")
 def commits(lake: Lake, name: str) -> pl.DataFrame:
     """The newest commits of a table: version, time and operation by Delta's log, who and what by the ledger."""
-    logged = pl.DataFrame(store.history(Path(lake.root), name, COMMITS), infer_schema_length=None)
-    told = ask(entries(lake), "app/table_commits", {"table_name": name})
-    upkeep = pl.coalesce(pl.col("operation_right"), pl.col("operation").str.to_lowercase())
+    logged = pl.DataFrame(upkeep.history(Path(lake.root), name, COMMITS), infer_schema_length=None)
+    told = ask(ledger_entries(lake), "app/table_commits", {"table_name": name})
+    operation = pl.coalesce(pl.col("operation_right"), pl.col("operation").str.to_lowercase())
     return (
         logged.select("version", "at", "operation")
         .join(told.with_columns(pl.col("version").cast(pl.Int64)), on="version", how="left", maintain_order="left")
-        .with_columns(operation=upkeep)
+        .with_columns(operation=operation)
         .select("version", "at", "operation", "rows", "units", "slides", "run_id", "code_version")
     )
 
@@ -77,14 +71,14 @@ def annotation_difference(lake: Lake, from_version: int, to_version: int) -> Dif
 @st.cache_data(max_entries=4, show_spinner=False)
 def ledger_summary(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/ledger_summary.sql."""
-    return ask(entries(lake), "app/ledger_summary")
+    return ask(ledger_entries(lake), "app/ledger_summary")
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def ledger(lake: Lake, stage: str | None, status: str | None, slide: str | None) -> pl.DataFrame:
     """The rows of sql/app/ledger.sql."""
     asked = {"stage": stage, "status": status, "slide": slide, "entries": ENTRIES}
-    return ask(entries(lake), "app/ledger", asked)
+    return ask(ledger_entries(lake), "app/ledger", asked)
 
 
 @st.cache_resource(show_spinner=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 import streamlit as st
 
@@ -11,23 +9,18 @@ from lake.diff import Difference
 from udfs.errors import HistolakeError
 from viewer.lineage_reading import COMMITS, annotation_difference, changes, commits
 from viewer.reading import Lake
+from viewer.table import height, utc
 from viewer.text import escaped
 
 SHOWN = 100  # rows that differ
-_TEXT, _NUMBER, _TIME = st.column_config.TextColumn, st.column_config.NumberColumn, st.column_config.DatetimeColumn
-
-
-def _utc(label: str) -> Any:
-    return _TIME(label, format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
-
-
+_TEXT, _NUMBER = st.column_config.TextColumn, st.column_config.NumberColumn
 _TABLES = {
     "table_name": _TEXT("Table", pinned=True),
     "version": _NUMBER("Version", format="localized"),
     "rows": _NUMBER("Rows", format="localized", help="By the log's statistics of its files"),
     "bytes": _NUMBER("Size", format="bytes"),
     "files": _NUMBER("Files", format="localized"),
-    "written_at": _utc("Written (UTC)"),
+    "written_at": utc("Written"),
     "stage": _TEXT("By stage"),
     "run_id": _TEXT("Run"),
     "code_version": _TEXT("histolake"),
@@ -35,7 +28,7 @@ _TABLES = {
 }
 _COMMITS = {
     "version": _NUMBER("Version", format="localized", pinned=True),
-    "at": _utc("At (UTC)"),
+    "at": utc("At"),
     "operation": _TEXT("Operation"),
     "rows": _NUMBER("Rows written", format="localized"),
     "units": _NUMBER("Units", format="localized", help="Units of work in the commit"),
@@ -54,7 +47,7 @@ _UNITS = {
     "fingerprint_after": _TEXT("Input after"),
     "status": _TEXT("Status"),
     "run_id": _TEXT("Run"),
-    "finished_at": _utc("Finished (UTC)"),
+    "finished_at": utc("Finished"),
 }
 
 
@@ -67,7 +60,7 @@ def show_tables(tables: pl.DataFrame) -> None:
         hide_index=True,
         column_config=_TABLES,
         placeholder="",
-        height=38 + 35 * tables.height,
+        height=height(tables.height),
         alt="The lake's tables",
     )
 
@@ -94,7 +87,7 @@ def show_history(lake: Lake, name: str, newest: int) -> None:
     rows = commits(lake, name)
     more = f"; the newest {COMMITS:,} of {newest + 1:,} versions" if newest >= COMMITS else ""
     st.caption(escaped(f"Versions of {name}, the newest first{more}. `histolake history {name}` lists them all."))
-    st.dataframe(rows, hide_index=True, column_config=_COMMITS, placeholder="", height=38 + 35 * min(rows.height, 8))
+    st.dataframe(rows, hide_index=True, column_config=_COMMITS, placeholder="", height=height(rows.height, 8))
 
 
 def show_difference(lake: Lake, name: str, newest: int) -> None:

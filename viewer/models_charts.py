@@ -26,8 +26,7 @@ def roc(curve: pl.DataFrame, names: Sequence[str]) -> alt.LayerChart:
     lines = _lines(
         curve, names, _unit("x", "false_positive_rate", "false positive rate"), _unit("y", "sensitivity"), tooltip
     )
-    ends = pl.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0]})
-    return alt.LayerChart(layer=[_guide(ends), lines], height=HEIGHT_PX)
+    return alt.LayerChart(layer=[_diagonal(), lines], height=HEIGHT_PX)
 
 
 def precision_recall(curve: pl.DataFrame, names: Sequence[str]) -> alt.LayerChart:
@@ -51,8 +50,7 @@ def reliability(bins: pl.DataFrame, names: Sequence[str]) -> alt.LayerChart:
             tooltip=["series", "split", "patches", "mean_probability", "tumor_fraction"],
         )
     )
-    ends = pl.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0]})
-    return alt.LayerChart(layer=[_guide(ends), points], height=HEIGHT_PX)
+    return alt.LayerChart(layer=[_diagonal(), points], height=HEIGHT_PX)
 
 
 def slide_scores(scores: pl.DataFrame, names: Sequence[str]) -> alt.Chart:
@@ -167,6 +165,7 @@ def _shape(names: Sequence[str]) -> alt.Shape:
     return alt.Shape("series:N", title=None, sort=list(names), scale=scale)
 
 
-def _guide(ends: pl.DataFrame) -> alt.Chart:
+def _diagonal() -> alt.Chart:
+    ends = pl.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0]})
     line: alt.Chart = alt.Chart(ends).mark_line(color=PAPER, opacity=0.6, strokeWidth=1).encode(x="x:Q", y="y:Q")
     return line

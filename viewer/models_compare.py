@@ -11,7 +11,7 @@ from viewer.models_numbers import COUNTS, SCOPES, called
 from viewer.models_panels import slide_link
 from viewer.models_reading import comparison
 from viewer.reading import Lake, Row
-from viewer.text import escaped
+from viewer.text import escaped, estimate
 
 
 def show_comparison(lake: Lake, a: Row, b: Row, split: str) -> None:
@@ -61,8 +61,7 @@ def _estimate(
         return None
     if is_count:
         return f"{value:{sign},.0f}"
-    ends = "" if low is None or high is None else f" ({low:{sign}.3f} to {high:{sign}.3f})"
-    return f"{value:{sign}.3f}{ends}"
+    return estimate(value, low, high, sign)
 
 
 def _show_flips(found: Comparison, split: str) -> None:

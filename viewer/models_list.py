@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from viewer.reading import Row
+from viewer.table import height
 from viewer.text import escaped, interval
 
 _TEXT, _NUMBER = st.column_config.TextColumn, st.column_config.NumberColumn
@@ -44,7 +45,7 @@ def show_list(models: pl.DataFrame) -> None:
         hide_index=True,
         column_config=_COLUMNS,
         placeholder="",
-        height=38 + 35 * min(models.height, 8),
+        height=height(models.height, 8),
         alt=f"{models.height:,} models, the champion first",
     )
 

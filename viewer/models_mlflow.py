@@ -9,12 +9,13 @@ from lake.mlflow_runs import Run
 from udfs.errors import HistolakeError
 from viewer.models_reading import mlflow_runs
 from viewer.reading import Lake, Row
+from viewer.table import utc
 from viewer.text import escaped
 
 _COLUMNS = {
     "run_id": st.column_config.TextColumn("Run", pinned=True),
     "status": st.column_config.TextColumn("Status"),
-    "started_at": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
+    "started_at": utc("Started"),
     "seconds": st.column_config.NumberColumn("Seconds", format="%.1f"),
     "version": st.column_config.TextColumn("Registered version"),
     "model_id": st.column_config.TextColumn("Model in the lake"),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import polars as pl
 import streamlit as st
+from altair import LayerChart
 
 from viewer import models_charts as charts
 from viewer.models_reading import Measured, froc_curve
 from viewer.reading import Lake, Row
-from viewer.text import escaped
+from viewer.text import escaped, estimate
 
 SPLITS = ("test", "validation", "train")
 COUNTS = ("tp", "fn", "fp", "tn")
@@ -59,29 +60,28 @@ def show_curves(view: View) -> None:
     roc, precision, reliable = st.columns(3, gap="medium")
     with roc:
         st.subheader("ROC", help="Of labelled patches, on all of the model's thresholds.")
-        curve = view.rows("roc")
-        if curve.is_empty():
-            st.info("No split has tumor and normal patches that are labelled and scored. " + _LABELS)
-        else:
-            st.altair_chart(charts.roc(curve, view.names), width="stretch", alt="ROC curve")
+        missing = "No split has tumor and normal patches that are labelled and scored."
+        _show_curve(view, "roc", charts.roc, "ROC curve", missing)
     with precision:
         st.subheader(
             "Precision and recall", help="Of labelled patches. Chance has the precision that tumor has a share."
         )
-        curve = view.rows("precision_recall")
-        if curve.is_empty():
-            st.info("No split has tumor patches that are labelled and scored. " + _LABELS)
-        else:
-            alt = "Precision over recall"
-            st.altair_chart(charts.precision_recall(curve, view.names), width="stretch", alt=alt)
+        missing = "No split has tumor patches that are labelled and scored."
+        _show_curve(view, "precision_recall", charts.precision_recall, "Precision over recall", missing)
     with reliable:
         st.subheader("Reliability", help="Patches by tenths of their probability; larger marks stand for more patches.")
-        bins = view.rows("reliability")
-        if bins.is_empty():
-            st.info("No labelled patch is scored. " + _LABELS)
-        else:
-            alt = "Fraction of tumor over probability"
-            st.altair_chart(charts.reliability(bins, view.names), width="stretch", alt=alt)
+        missing = "No labelled patch is scored."
+        _show_curve(view, "reliability", charts.reliability, "Fraction of tumor over probability", missing)
+
+
+def _show_curve(
+    view: View, name: str, chart: Callable[[pl.DataFrame, Sequence[str]], LayerChart], alt: str, missing: str
+) -> None:
+    curve = view.rows(name)
+    if curve.is_empty():
+        st.info(f"{missing} {_LABELS}")
+    else:
+        st.altair_chart(chart(curve, view.names), width="stretch", alt=alt)
 
 
 _LABELS = "`histolake ingest --annotations` and `histolake run` label patches, `histolake predict` scores them."
@@ -142,7 +142,7 @@ def show_slides(view: View) -> None:
     shown = scores.filter(name=kind)
     aucs = view.rows("metrics").filter(scope="slide", name=f"auc_{kind}").drop_nulls("value")
     if not aucs.is_empty():
-        told = [f"{row['series']} {_estimate(row)}" for row in aucs.sort(_order(view)).to_dicts()]
+        told = [_told(row) for row in aucs.sort(_order(view)).to_dicts()]
         st.caption(escaped(f"AUC over slides: {'; '.join(told)}"))
     st.altair_chart(charts.slide_scores(shown, view.names), width="stretch", alt="Scores of slides by label")
     with st.expander("As a table"):
@@ -190,7 +190,7 @@ def show_froc(lake: Lake, view: View) -> None:
     cells = ", ".join(
         f"{row['series']} {row['value']:,.0f}" for row in metrics.filter(name="itcs").sort(_order(view)).to_dicts()
     )
-    told = [f"{row['series']} {_estimate(row)} of {lesions.get(row['series'], 0):,.0f} lesions" for row in means]
+    told = [f"{_told(row)} of {lesions.get(row['series'], 0):,.0f} lesions" for row in means]
     st.caption(
         escaped(
             f"Mean of the six rates: {'; '.join(told)}. Left out are isolated tumor cells, whose major axis is below "
@@ -228,9 +228,8 @@ def _whole_curve(lake: Lake, view: View) -> pl.DataFrame | None:
     return pl.concat(curves) if curves else None
 
 
-def _estimate(row: Row) -> str:
-    ends = "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
-    return f"{row['value']:.3f}{ends}"
+def _told(row: Row) -> str:
+    return f"{row['series']} {estimate(row['value'], row['low'], row['high'])}"
 
 
 def _order(view: View) -> pl.Expr:

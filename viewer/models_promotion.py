@@ -11,12 +11,13 @@ from udfs.errors import HistolakeError
 from viewer.models_reading import champion_history
 from viewer.reading import Lake, Row, refresh
 from viewer.roles import Role, require, role
+from viewer.table import utc
 from viewer.text import escaped
 
 ASKED = "asked to promote"  # of the session: the model whose promotion waits for a yes
 
 _COLUMNS = {
-    "finished_at": st.column_config.DatetimeColumn("Since (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
+    "finished_at": utc("Since"),
     "model_id": st.column_config.TextColumn("Champion"),
     "reason": st.column_config.TextColumn("Reason", width="large"),
     "run_id": st.column_config.TextColumn("Run"),

@@ -11,10 +11,10 @@ import streamlit as st
 
 from lake import lesions
 from lake.compare import Comparison, compare
-from lake.ledger import ask, entries
+from lake.ledger import ask
 from lake.mlflow_runs import Run, runs
 from lake.sql_files import query
-from viewer.reading import Lake, connection
+from viewer.reading import Lake, connection, ledger_entries
 
 CURVE_POINTS = 200  # along an axis: more than a chart can show
 
@@ -41,7 +41,7 @@ def model_list(lake: Lake) -> pl.DataFrame:
 @st.cache_data(max_entries=4, show_spinner=False)
 def champion_history(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/champion_history.sql."""
-    return ask(entries(Path(lake.root), lake.version), "app/champion_history")
+    return ask(ledger_entries(lake), "app/champion_history")
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading what was measured …")

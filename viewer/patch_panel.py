@@ -35,16 +35,11 @@ def find_patch(lake: Lake, asked: Row) -> Row:
     """
     slide_id = asked["slide_id"]
     scored = model(lake, slide_id, asked["model_id"]) if asked["model_id"] else None
-    if scored is None:
-        at = {"model_id": None, "threshold": None}
-    else:
-        at = {"model_id": scored["model_id"], "threshold": scored["threshold"]}
     with connection(lake) as con:
-        rows = con.execute("select * from models where model_id = $model_id", {"model_id": at["model_id"]}).pl()
-        place = Place(slide_id, asked["x"], asked["y"])
-        [patch] = patches_at(con, [place], next(rows.iter_rows(named=True), None), asked["patch_set"])
+        [patch] = patches_at(con, [Place(slide_id, asked["x"], asked["y"])], scored, asked["patch_set"])
     facts = slide(lake, slide_id)
-    return {**patch, **at, "path": facts["path"], "mpp_x": facts["mpp_x"], "mpp_y": facts["mpp_y"]}
+    told = {name: facts[name] for name in ("path", "mpp_x", "mpp_y")}
+    return {**patch, **told, "threshold": scored["threshold"] if scored else None}
 
 
 def show_patch(lake: Lake, patch: Row) -> None:
@@ -53,7 +48,7 @@ def show_patch(lake: Lake, patch: Row) -> None:
     with picture:
         st.subheader(f"Patch at {patch['x']:,}, {patch['y']:,}")
         st.markdown(escaped(_facts(patch)))
-        st.image(_close_up(patch), alt="The patch at its own extent, and wider")
+        st.image(_close_up(patch), output_format="PNG", alt="The patch at its own extent, and wider")
     with verdict:
         _ask_verdict(lake, patch)
     if patch["probability"] is not None:
@@ -73,12 +68,12 @@ def _call(patch: Row) -> str:
     return "tumor" if patch["probability"] >= patch["threshold"] else "normal"
 
 
-def _close_up(patch: Row) -> bytes:
+def _close_up(patch: Row) -> Image.Image:
     frame = pl.DataFrame([patch]).drop("probability", "label")
     if not patch["mpp_x"] or not patch["mpp_y"]:
-        return _png(show(frame, patch_px=VIEW_PX))
+        return show(frame, patch_px=VIEW_PX)
     own = patch["span_x"] * patch["mpp_x"] / VIEW_PX
-    return _png(show(frame, mpp=[float(f"{own * factor:.3g}") for factor in WIDER], patch_px=VIEW_PX))
+    return show(frame, mpp=[float(f"{own * factor:.3g}") for factor in WIDER], patch_px=VIEW_PX)
 
 
 def _show_neighbours(lake: Lake, patch: Row) -> None:
@@ -89,7 +84,8 @@ def _show_neighbours(lake: Lake, patch: Row) -> None:
         st.caption("No other patch has features of this encoder yet.")
         return
     alike = ", ".join(f"{value:.3f}" for value in found["similarity"])
-    st.image(_png(show(found, patch_px=PATCH_PX)), alt="The patches whose features are the most alike")
+    sheet = show(found, patch_px=PATCH_PX)
+    st.image(sheet, output_format="PNG", alt="The patches whose features are the most alike")
     st.caption(f"Cosine similarity: {alike}. Compared with up to {COMPARED:,} patches of the same encoder.")
 
 
@@ -160,9 +156,3 @@ def _save(lake: Lake, patch: Row, verdict: str, note: str | None, reviewer: str)
     said = [reviews.Verdict(place, verdict, note, reviewer)]
     reviews.review(Path(lake.root), said, model=patch["model_id"], patch_set=patch["patch_set"], run_id=new_run_id())
     refresh()  # the page's own writing is no change to hint at
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

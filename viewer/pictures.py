@@ -7,8 +7,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from anyio import CapacityLimiter
-
 
 class Pictures:
     """Pictures by key. Its methods belong to the server's event loop; only making them happens in threads.
@@ -18,7 +16,7 @@ class Pictures:
 
     def __init__(self, workers: int, most_bytes: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
-        self._slots = CapacityLimiter(workers)
+        self._slots = asyncio.Semaphore(workers)
         self._making: dict[Hashable, Future[bytes]] = {}
         self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
         self._most_bytes = most_bytes

@@ -14,6 +14,7 @@ import polars as pl
 import streamlit as st
 
 from lake import session, store
+from lake.ledger import entries
 from lake.lesions import Peaks
 from lake.slide_scores import TOP
 from lake.sql_files import query
@@ -74,6 +75,12 @@ def worklist(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/worklist.sql, with hotspots as `histolake evaluate` finds them by default."""
     with connection(lake) as con:
         return con.execute(query("app/worklist"), {**Peaks().parameters, "top": TOP}).pl()
+
+
+@st.cache_data(max_entries=2, show_spinner="Reading the ledger …")
+def ledger_entries(lake: Lake) -> pl.DataFrame:
+    """The whole ledger: in a large lake it is thousands of small files, so that it is read once."""
+    return entries(Path(lake.root), lake.version)
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the catalog …")

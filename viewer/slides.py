@@ -20,7 +20,7 @@ GRIDS = 32  # kept in memory; one is rarely above a megabyte
 
 @lru_cache(maxsize=4)
 def names(lake: Lake) -> pl.DataFrame:
-    """slide_id and status of every slide."""
+    """The slide_id of every slide."""
     with connection(lake) as con:
         return con.execute(query("app/slide_names")).pl()
 
@@ -62,7 +62,13 @@ def model(lake: Lake, slide_id: str, model_id: str | None) -> Row:
 @lru_cache(maxsize=GRIDS)
 def heatmap(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGrid:
     """The model's probabilities of the slide's patches. Raises HistolakeError when it has scored none."""
-    tiles = _tiles(lake, slide_id, model_id, patch_set)
+    where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
+    with connection(lake) as con:
+        tiles = con.execute(query("app/heatmap_tiles"), where).pl()
+    if tiles.is_empty():
+        raise HistolakeError(
+            f"slide {slide_id}: model {model_id} has scored no patch of {patch_set}; `histolake predict` scores them"
+        )
     row = model(lake, slide_id, model_id)
     return probability_grid(tiles, lattice(tiles, row["stride_x"], row["stride_y"]))
 
@@ -70,23 +76,10 @@ def heatmap(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGr
 @lru_cache(maxsize=GRIDS)
 def outcomes(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGrid:
     """How the model does on labelled patches, cell by cell of the heatmap. Raises HistolakeError as `heatmap`."""
-    tiles = _tiles(lake, slide_id, model_id, patch_set)
-    row = model(lake, slide_id, model_id)
+    cells = heatmap(lake, slide_id, model_id, patch_set).where
+    where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
     with connection(lake) as con:
-        where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
-        labelled = con.execute(query("app/heatmap_outcomes"), where).pl()
-    return outcome_grid(labelled, lattice(tiles, row["stride_x"], row["stride_y"]))
-
-
-def _tiles(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataFrame:
-    with connection(lake) as con:
-        where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
-        tiles = con.execute(query("app/heatmap_tiles"), where).pl()
-    if tiles.is_empty():
-        raise HistolakeError(
-            f"slide {slide_id}: model {model_id} has scored no patch of {patch_set}; `histolake predict` scores them"
-        )
-    return tiles
+        return outcome_grid(con.execute(query("app/heatmap_outcomes"), where).pl(), cells)
 
 
 @lru_cache(maxsize=64)

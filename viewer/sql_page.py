@@ -15,6 +15,7 @@ from lake.statement import LONGEST
 from udfs.errors import QueryError
 from viewer.reading import Lake
 from viewer.sql_chart import show_chart
+from viewer.table import height
 from viewer.text import escaped
 
 LIMITS = workbench.Limits()
@@ -179,7 +180,7 @@ def _show_table(result: workbench.Result) -> None:
         shown(result.frame),
         hide_index=True,
         column_config=config,
-        height=min(38 + 35 * max(result.frame.height, 1), TABLE_PX),
+        height=min(height(max(result.frame.height, 1)), TABLE_PX),
         placeholder="",
     )
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -17,6 +17,12 @@ def escaped(text: str) -> str:
     return "`".join(part if index % 2 else _SPECIAL.sub(r"\\\1", part) for index, part in enumerate(parts))
 
 
+def estimate(value: float, low: float | None, high: float | None, sign: str = "") -> str:
+    """A number with its interval, if it has one: "0.871 (0.812 to 0.934)". sign: "+" writes that of either."""
+    ends = "" if low is None or high is None else f" ({low:{sign}.3f} to {high:{sign}.3f})"
+    return f"{value:{sign}.3f}{ends}"
+
+
 def interval(low: str, high: str) -> pl.Expr:
     """The two columns, of numbers from 0 to 1, as "0.812 to 0.934"; NULL where either is."""
     ends = (pl.col(end).map_elements("{:.3f}".format, return_dtype=pl.String) for end in (low, high))

@@ -2,15 +2,6 @@
 --
 -- grain     one row, or none while no model is trained
 
-select
-    m.model_id,
-    m.encoder_id,
-    m.patch_set,
-    m.patch_px,
-    m.mpp,
-    m.label_rule,
-    m.threshold,
-    m.uri,
-    m.trained_at
+select m.model_id, m.encoder_id
 from models as m
 inner join settings as s on s.name = 'champion' and m.model_id = s.value

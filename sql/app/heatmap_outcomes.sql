@@ -6,25 +6,18 @@
 -- params    $slide_id, $patch_set, $model_id
 
 select
-    p.x,
-    p.y,
+    s.x,
+    s.y,
     p.span_x,
     p.span_y,
-    l.label,
-    (p.probability >= m.threshold)::integer as called
-from slide_predictions as p
-inner join models as m on p.model_id = m.model_id
-inner join current_labels as l
-    on
-        p.bucket = l.bucket
-        and p.slide_id = l.slide_id
-        and p.patch_set = l.patch_set
-        and p.x = l.x
-        and p.y = l.y
-        and m.label_rule = l.label_rule
+    s.label,
+    (s.probability >= s.threshold)::integer as called
+from scored_patches as s
+inner join slide_patches as p
+    on s.bucket = p.bucket and s.slide_id = p.slide_id and s.patch_set = p.patch_set and s.x = p.x and s.y = p.y
 where
-    p.bucket = bucket_of($slide_id)
-    and p.slide_id = $slide_id
-    and p.patch_set = $patch_set
-    and p.model_id = $model_id
-order by p.y, p.x
+    s.bucket = bucket_of($slide_id)
+    and s.slide_id = $slide_id
+    and s.patch_set = $patch_set
+    and s.model_id = $model_id
+order by s.y, s.x

@@ -7,8 +7,6 @@
 select
     slide_id,
     path,
-    split,
-    label,
     status,
     error,
     mpp_x,

@@ -4,6 +4,7 @@
 --
 -- grain     one row per model
 -- units     patches: of the tiling; scored: those of them with a probability, 0 where the model has not seen the slide;
+--           patch_px, mpp: of the patches that it may score, px and microns per px;
 --           stride_x, stride_y: step of the tiling's grid, level-0 pixels, NULL for centres;
 --           has_labels: whether annotations label patches of the slide by the model's rule
 -- params    $slide_id
@@ -55,7 +56,8 @@ select
     m.model_id,
     m.encoder_id,
     m.threshold,
-    m.label_rule,
+    m.patch_px,
+    m.mpp,
     m.model_id = coalesce((select k.value from settings as k where k.name = 'champion'), '') as is_champion,
     c.patch_set,
     coalesce(c.scored, 0) as scored,

@@ -2,6 +2,6 @@
 --
 -- grain     one row per slide
 
-select slide_id, status
+select slide_id
 from slides
 order by slide_id

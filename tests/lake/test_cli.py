@@ -140,12 +140,12 @@ def test_a_changed_encoder_makes_only_its_units_missing(full_lake: TestLake, tin
 
 
 def test_the_lake_keeps_its_first_choice_of_encoder(full_lake: TestLake) -> None:
-    from lake import store, workflow
+    from lake import encoders, store
 
     store.put(
         full_lake.root, "settings", [{"name": "encoder_id", "value": full_lake.read("encoders")["encoder_id"][0]}], "t"
     )
-    spec, why = workflow.choose_encoder(full_lake.root, "auto", "t")
+    spec, why = encoders.choose(full_lake.root, "auto", "t")
     assert (spec.name, why) == ("tiny", "the lake uses it")
 
 

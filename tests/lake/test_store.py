@@ -18,7 +18,7 @@ import pytest
 from deltalake import write_deltalake
 from support import ROOT, TestLake, write_slide
 
-from lake import connect, store
+from lake import connect, store, upkeep
 from lake.store import Replacement
 from lake.tables import FORMAT, GROWN, PREDICTIONS, TABLES
 from udfs.errors import LakeError
@@ -84,7 +84,7 @@ def test_many_processes_and_a_compaction_lose_nothing(root: Path) -> None:
     for process in processes:
         process.start()
     while any(process.is_alive() for process in processes):
-        store.optimize(root, "predictions")
+        upkeep.optimize(root, "predictions")
         time.sleep(0.05)
     for process in processes:
         process.join()
@@ -200,16 +200,16 @@ def test_old_versions_stay_readable_until_they_are_vacuumed(root: Path) -> None:
         write(root, "a", count)
     for number in (0, 1, 2, 3):
         assert connect(root, at={"predictions": number}).table("predictions").pl().height == number
-    assert [commit["rows"] for commit in store.history(root, "predictions")] == [3, 2, 1, None]
-    assert store.vacuum(root, "predictions", 0) == 2
+    assert [commit["rows"] for commit in upkeep.history(root, "predictions")] == [3, 2, 1, None]
+    assert upkeep.vacuum(root, "predictions", 0) == 2
     assert connect(root).table("predictions").aggregate("count(*)").fetchall() == [(3,)]
 
 
 def test_compaction_merges_files_and_readers_follow(root: Path) -> None:
     for number in range(5):
         write(root, f"s{number}", 2)
-    assert store.optimize(root, "predictions") == 5
-    assert store.vacuum(root, "predictions", 0) == 5
+    assert upkeep.optimize(root, "predictions") == 5
+    assert upkeep.vacuum(root, "predictions", 0) == 5
     assert connect(root).table("predictions").aggregate("count(*)").fetchall() == [(10,)]
 
 

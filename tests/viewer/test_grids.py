@@ -12,9 +12,10 @@ import pytest
 import shapely
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from support import TestLake
+from support import TestLake, write_slide
 
 from lake import store
+from lake.patch_grid import MOST_CELLS, Lattice, lattice, probability_grid
 from viewer import grids, slides
 
 
@@ -102,10 +103,9 @@ def test_what_cannot_be_answered_is_a_sentence_and_is_not_kept(client: TestClien
 
 
 def test_a_slide_that_no_model_has_scored_is_a_sentence(client: TestClient, full_lake: TestLake, slides: Path) -> None:
-    from support import write_slide
-
     full_lake.ok("ingest", str(write_slide(slides / "new_1.tif")))
     response = client.get("/histolake/heatmaps/new_1")
+    assert response.status_code == 404
     assert "`histolake predict`" in response.json()["error"]
 
 
@@ -125,19 +125,15 @@ def test_a_version_is_kept_by_the_browser_and_stays_as_it_was(client: TestClient
 
 
 def test_overlapping_patches_share_cells_of_one_stride() -> None:
-    from lake.patch_grid import lattice, probability_grid
-
     tiles = pl.DataFrame(
         {"x": [100, 132], "y": [50, 50], "span_x": [64.0, 64.0], "span_y": [64.0, 64.0], "probability": [0.0, 1.0]}
     )
     grid = probability_grid(tiles, lattice(tiles, 32, 32))
-    assert (grid.x, grid.y, grid.step_x, grid.step_y) == (100, 50, 32, 32)
+    assert grid.where == Lattice(100, 50, 32, 32, 3, 2)
     assert grid.cells.tolist() == [[1, 128, 255]] * 2
 
 
 def test_patches_on_no_grid_are_drawn_within_an_eighth_of_their_size() -> None:
-    from lake.patch_grid import lattice, probability_grid
-
     tiles = pl.DataFrame(
         {"x": [0, 1000], "y": [0, 333], "span_x": [64.0, 64.0], "span_y": [64.0, 64.0], "probability": [1.0, 1.0]}
     )
@@ -145,14 +141,12 @@ def test_patches_on_no_grid_are_drawn_within_an_eighth_of_their_size() -> None:
     rows, columns = np.nonzero(grid.cells)
     right = rows > 8
     for x, y, chosen in ((0, 0, ~right), (1000, 333, right)):
-        assert abs(columns[chosen].min() * grid.step_x - x) <= 8
-        assert abs((columns[chosen].max() + 1) * grid.step_x - (x + 64)) <= 8
-        assert abs(rows[chosen].min() * grid.step_y - y) <= 8
+        assert abs(columns[chosen].min() * grid.where.step_x - x) <= 8
+        assert abs((columns[chosen].max() + 1) * grid.where.step_x - (x + 64)) <= 8
+        assert abs(rows[chosen].min() * grid.where.step_y - y) <= 8
 
 
 def test_a_grid_of_a_huge_area_is_bounded() -> None:
-    from lake.patch_grid import MOST_CELLS, lattice
-
     tiles = pl.DataFrame({"x": [0, 300_000], "y": [0, 300_000], "span_x": [4.0, 4.0], "span_y": [4.0, 4.0]})
     where = lattice(tiles, 4, 4)
     assert where.columns * where.rows <= MOST_CELLS * 1.01

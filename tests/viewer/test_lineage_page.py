@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -10,15 +9,13 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 from support import TestLake, asap
-from viewer_support import tables, words
+from viewer_support import Open, tables, words
 
-from lake import store, table_diff
+from lake import store, table_diff, upkeep
 from lake.tables import TABLES
 from udfs.errors import LakeError
 from viewer import lineage_reading
 from viewer.lineage_promises import BROKEN, KEPT
-
-Open = Callable[..., AppTest]
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +54,9 @@ def test_sizes_come_from_the_log_alone(full_lake: TestLake) -> None:
     in_all = sum(file.stat().st_size for file in files)
     for file in files:
         file.unlink()
-    size = store.size(store.open_table(full_lake.root, "features"))
+    size = upkeep.size(store.open_table(full_lake.root, "features"))
     assert (size.rows, size.bytes, size.files) == (counted, in_all, len(files))
-    assert store.size(store.open_table(full_lake.root, "reviews")) == store.Size(0, 0, 0)
+    assert upkeep.size(store.open_table(full_lake.root, "reviews")) == upkeep.Size(0, 0, 0)
 
 
 def test_the_history_of_a_table_has_the_runs_of_its_versions(open_page: Open, full_lake: TestLake) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,15 @@ import polars as pl
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
-from support import TestLake, run_command
-from viewer_support import tables, words
+from support import ROOT, TestLake, run_command
+from viewer_support import Open, contrast, rgb, tables, words
 
 from lake import mlflow_runs, models, store
+from lake.tables import TABLES
 from udfs.errors import HistolakeError, ModelError
 from viewer import models_charts
 from viewer.models_promotion import ASKED, promote
 from viewer.roles import VARIABLE, Role, role
-
-Open = Callable[..., AppTest]
 
 
 def charts(app: AppTest) -> list[dict[str, Any]]:
@@ -43,6 +42,7 @@ def listed(app: AppTest) -> pl.DataFrame:
 def test_the_page_shows_what_evaluate_stored(open_page: Open, full_lake: TestLake) -> None:
     app = open_page(full_lake.root, "models")
     stored = full_lake.read("metrics")
+    intervals = set()
     for scope, name, said in (
         ("patch", "balanced_accuracy", "balanced accuracy"),
         ("patch", "tp", "true positives"),
@@ -56,8 +56,10 @@ def test_the_page_shows_what_evaluate_stored(open_page: Open, full_lake: TestLak
             stored.filter(scope=scope, name=name).select("split", "value", "low", "high").rows()
         ):
             assert shown[split] == pytest.approx(value)
-            if low is not None and f"{split} 95 %" in shown:
+            if low is not None and "metric" in table.columns:
                 assert shown[f"{split} 95 %"] == f"{low:.3f} to {high:.3f}"
+                intervals.add(scope)
+    assert intervals == {"patch", "slide", "lesion"}
     assert not app.warning
     assert not app.info[:-1]  # of the other protocol there is no model yet
     assert "patch_random" in app.info[0].value
@@ -143,11 +145,29 @@ def test_two_models_share_charts_and_differ_in_a_table(open_page: Open, compared
     assert row["B less A"] == f"{pair['difference']:+.3f} ({pair['low']:+.3f} to {pair['high']:+.3f})"
     flips = [row for row in told["slides"] if row["is_flipped"] or row["to_tumor"] + row["to_normal"]]
     assert f"{len(flips)} of {len(told['slides'])} test slides" in words(app)
-    if flips:
-        assert tables(app)[-1]["open_b"][0] == f"viewer?slide={flips[0]['slide_id']}&model={champion}"
 
     app.segmented_control(key="split").set_value("train").run()
     assert "train slides" in words(app)
+
+
+def test_slides_with_patches_that_flip_open_under_either_model(open_page: Open, compared: TestLake) -> None:
+    champion, _, first = models_of(compared)
+    predictions = compared.read("predictions").filter(slide_id="tumor_4")
+    threshold = dict(compared.read("models").select("model_id", "threshold").iter_rows())
+    is_normal = pl.col("probability") < threshold[first]
+    inverted = predictions.filter(model_id=first).with_columns(probability=is_normal.cast(pl.Float64))
+    data = inverted.to_arrow().cast(TABLES["predictions"].schema)
+    own = store.Replacement({"slide_id": "tumor_4", "model_id": first})
+    store.replace(compared.root, "predictions", data, [own], [store.entry("predictions", run_id="test")])
+    app = open_page(compared.root, "models", model=first, compare=champion)
+    assert "1 of 2 test slides have patches" in words(app)
+    [flips] = [each for each in tables(app) if "open_b" in each.columns]
+    [row] = flips.to_dicts()
+    assert row["open_a"] == f"viewer?slide=tumor_4&model={first}"
+    assert row["open_b"] == f"viewer?slide=tumor_4&model={champion}"
+    is_tumor = predictions.filter(model_id=champion)["probability"] >= threshold[champion]
+    assert (row["to_tumor"], row["to_normal"]) == (is_tumor.sum(), (~is_tumor).sum())
+    assert 0 < row["to_tumor"] < row["patches"]
 
 
 def test_models_without_a_common_tiling_are_a_sentence(open_page: Open, own_lake: TestLake) -> None:
@@ -199,13 +219,16 @@ def models_of(lake: TestLake) -> list[str]:
     return sorted((row["model_id"] for row in models.rows(lake.root)), key=lambda model_id: model_id != champion)
 
 
-def test_an_admin_makes_a_model_the_champion_and_the_ledger_keeps_why(
-    open_page: Open, compared: TestLake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def asking(open_page: Open, compared: TestLake, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The page that asks an admin whether the last of the models shall be the champion."""
     monkeypatch.setenv(VARIABLE, "admin")
-    champion, _, first = models_of(compared)
-    app = open_page(compared.root, "models", model=first)
-    app.button(key="promote").click().run()
+    app = open_page(compared.root, "models", model=models_of(compared)[-1])
+    return app.button(key="promote").click().run()
+
+
+def test_an_admin_makes_a_model_the_champion_and_the_ledger_keeps_why(asking: AppTest, compared: TestLake) -> None:
+    app, (champion, _, first) = asking, models_of(compared)
     assert f"in the place of {champion}" in words(app)
     assert models.champion(compared.root) == champion
     app.text_area(key="promotion reason").input("fewer false positives")
@@ -242,14 +265,11 @@ def test_nobody_but_an_admin_promotes_not_even_by_forged_state(
 
 
 def test_a_role_that_was_withdrawn_while_the_question_stood_promotes_nothing(
-    open_page: Open, compared: TestLake, monkeypatch: pytest.MonkeyPatch
+    asking: AppTest, compared: TestLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "admin")
-    champion, _, first = models_of(compared)
-    app = open_page(compared.root, "models", model=first)
-    app.button(key="promote").click().run()
+    champion = models_of(compared)[0]
     monkeypatch.setenv(VARIABLE, "viewer")
-    app.button(key="confirm promotion").click().run()
+    asking.button(key="confirm promotion").click().run()
     assert models.champion(compared.root) == champion
 
 
@@ -298,13 +318,8 @@ def test_the_role_follows_from_where_the_app_listens(
 
 
 def test_every_series_is_seen_on_the_paper_of_either_theme() -> None:
-    def luminance(color: str) -> float:
-        parts = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
+    themes = tomllib.loads((ROOT / "viewer/theme.toml").read_text(encoding="utf-8"))["theme"]
     for color in models_charts.COLORS:
-        for paper in ("#ffffff", "#0e1117"):
-            brighter, darker = sorted((luminance(color), luminance(paper)), reverse=True)
-            assert (brighter + 0.05) / (darker + 0.05) >= 3, (color, paper)
+        for paper in (themes[name]["backgroundColor"] for name in ("light", "dark")):
+            assert contrast(rgb(color), rgb(paper)) >= 3, (color, paper)
     assert len({*models_charts.COLORS}) == len(models_charts.DASHES) == len(models_charts.SHAPES)

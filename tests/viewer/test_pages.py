@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
-from viewer_support import banner, words
+from viewer_support import Open, banner, words
 
 from lake.heatmap_frame import BANNER
-
-Open = Callable[..., AppTest]
 
 PAGES = ("worklist", "viewer", "models", "sql", "lineage")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import altair as alt
@@ -11,14 +10,13 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 from support import TestLake
+from viewer_support import Open, words
 
 from lake import session, workbench
 from lake.tables import TABLES
 from viewer import reading, sql_page
 from viewer.sql_catalog import found
 from viewer.sql_chart import POINTS, chart, drawable
-
-Open = Callable[..., AppTest]
 
 ENDLESS = (
     "select count(*) from range(10000000) a, range(10000000) b, range(10000000) c where a.range + b.range <> c.range"
@@ -41,17 +39,12 @@ def press(app: AppTest, label: str) -> AppTest:
     return button.click().run()
 
 
-def said(app: AppTest) -> str:
-    elements = [*app.caption, *app.error, *app.info, *app.warning, *app.markdown, *app.code]
-    return "\n".join(str(element.value) for element in elements).replace("\\", "")
-
-
 def test_an_answer_is_a_table_with_its_versions_and_a_link(open_page: Open, full_lake: TestLake) -> None:
     app = ask(open_page(full_lake.root, "sql"), "select slide_id, count(*) as n from predictions group by 1 order by 1")
     [table] = app.dataframe
     expected = full_lake.read("predictions").group_by("slide_id").len("n").sort("slide_id")
     assert pl.from_pandas(table.value).rows() == expected.rows()
-    text = said(app)
+    text = words(app)
     assert f"{expected.height} rows, 2 columns" in text
     assert f"predictions {full_lake.versions()['predictions']}" in text
     assert app.query_params["q"] == "select slide_id, count(*) as n from predictions group by 1 order by 1"
@@ -63,7 +56,7 @@ def test_an_answer_is_a_table_with_its_versions_and_a_link(open_page: Open, full
 
 def test_the_limits_are_shown_before_anything_is_asked(open_page: Open, full_lake: TestLake) -> None:
     app = open_page(full_lake.root, "sql")
-    text = said(app)
+    text = words(app)
     assert "10,000 rows" in text
     assert "30 s" in text
     assert "GB of memory" in text
@@ -99,18 +92,18 @@ def test_an_older_ledger_version_is_asked(open_page: Open, full_lake: TestLake) 
     app = open_page(full_lake.root, "sql", q="from snapshot", version="2")
     app = ask(app, "select count(*) as n from predictions")
     assert app.dataframe[0].value["n"].to_list() == [0]
-    assert "runs 2" in said(app)
+    assert "runs 2" in words(app)
     assert app.query_params["version"] == "2"
 
 
 def test_what_is_refused_or_wrong_is_a_sentence(open_page: Open, full_lake: TestLake) -> None:
     app = open_page(full_lake.root, "sql")
-    for statement, words in {
+    for statement, sentence in {
         "drop view slides": "One statement is run, and only SELECT",
         "select nothing_like_it\nfrom slides": "(line 1: select nothing_like_it)",
     }.items():
         [error] = ask(app, statement).error
-        assert words in error.value.replace("\\", "")
+        assert sentence in error.value.replace("\\", "")
         assert not app.dataframe
 
 
@@ -120,7 +113,7 @@ def test_a_new_statement_takes_the_place_of_a_running_one_and_cancel_ends_it(
     app = open_page(full_lake.root, "sql")
     app.text_area(key=sql_page.STATEMENT).set_value(ENDLESS)
     press(app, "Run")
-    assert "Running for" in said(app)
+    assert "Running for" in words(app)
     assert not app.dataframe
     first = app.session_state[sql_page.RUNNING]
     press(app, "Run")
@@ -135,13 +128,13 @@ def test_a_new_statement_takes_the_place_of_a_running_one_and_cancel_ends_it(
 
 def test_a_cut_answer_says_so(open_page: Open, full_lake: TestLake, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(full_lake.root, "sql")
-    for statement, limits, words in (
+    for statement, limits, sentence in (
         ("select * from range(100000000)", workbench.Limits(rows=1_000), "the first 1,000 of more rows"),
         ("select repeat('x', 9999) from range(999)", workbench.Limits(bytes=2**20), "fill the 1 MB allowed"),
     ):
         monkeypatch.setattr(sql_page, "LIMITS", limits)
         ask(app, statement)
-        assert words in app.warning[0].value
+        assert sentence in app.warning[0].value
         assert 0 < len(app.dataframe[0].value) <= 1_000
 
 
@@ -150,7 +143,7 @@ def test_answers_of_every_kind_are_shown(open_page: Open, full_lake: TestLake) -
     assert len(ask(app, "from test_all_types()").dataframe[0].value) == 3
     app = ask(app, "select slide_id, width from slides where false")
     assert app.dataframe[0].value.shape == (0, 2)
-    assert "A chart needs rows with a column of numbers" in said(app)
+    assert "A chart needs rows with a column of numbers" in words(app)
     app = ask(app, "explain select slide_id from slides")
     assert "PARQUET_SCAN" in app.code[-1].value
     assert not app.dataframe
@@ -232,7 +225,7 @@ def test_a_large_answer_is_sampled_for_its_chart_and_the_next_has_its_own_column
     open_page: Open, full_lake: TestLake
 ) -> None:
     app = ask(open_page(full_lake.root, "sql"), "select range as a, range * 2 as b from range(6000)")
-    assert "5,000 of the 6,000 rows in the table are drawn" in said(app)
+    assert "5,000 of the 6,000 rows in the table are drawn" in words(app)
     app.selectbox(key="chart_color").select("a")
     app.selectbox(key="chart_y").select("a")
     app.button_group(key="chart_kind").set_value(["scatter"]).run()
@@ -242,8 +235,8 @@ def test_a_large_answer_is_sampled_for_its_chart_and_the_next_has_its_own_column
 
 
 def test_a_lake_without_slides_says_what_to_type(open_page: Open, lake: TestLake, tmp_path: Path) -> None:
-    assert "histolake ingest" in said(open_page(lake.root, "sql"))
-    assert "histolake demo" in said(open_page(tmp_path / "nowhere", "sql"))
+    assert "histolake ingest" in words(open_page(lake.root, "sql"))
+    assert "histolake demo" in words(open_page(tmp_path / "nowhere", "sql"))
 
 
 def test_without_a_model_the_examples_have_empty_answers(
@@ -252,7 +245,7 @@ def test_without_a_model_the_examples_have_empty_answers(
     lake.ok("ingest", str(finished[0] / "slides" / "normal_1.tif"))
     app = open_page(lake.root, "sql")
     app = ask(app, app.text_area(key=sql_page.STATEMENT).value)
-    assert "0 rows" in said(app)
+    assert "0 rows" in words(app)
     with session.connect(lake.root, udfs=()) as con:
         for path in sql_page.EXAMPLES.glob("*.sql"):
             con.execute(path.read_text()).pl()

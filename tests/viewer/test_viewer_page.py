@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,10 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 from support import TestLake, write_slide
+from viewer_support import Open, words
 
 from lake import store
 from lake.lesions import Peaks
-
-Open = Callable[..., AppTest]
-
-
-def words(app: AppTest) -> str:
-    """All that the page says, without Markdown's escapes."""
-    elements = [*app.title, *app.subheader, *app.markdown, *app.caption, *app.error, *app.info, *app.warning]
-    return "\n".join(str(element.value) for element in elements).replace("\\", "")
 
 
 def panes(app: AppTest) -> list[dict[str, Any]]:
@@ -63,12 +55,13 @@ def test_the_component_gets_the_slide_its_heatmap_and_where_they_come_from(
 
 
 def test_hotspots_are_told_highest_first_and_apart(open_page: Open, full_lake: TestLake) -> None:
-    [pane] = panes(open_page(full_lake.root, "viewer", slide="tumor_4"))
-    highest = full_lake.read("predictions").filter(slide_id="tumor_4")["probability"].max()
+    [pane] = panes(open_page(full_lake.root, "viewer", slide="tumor_1"))
+    highest = full_lake.read("predictions").filter(slide_id="tumor_1")["probability"].max()
     probabilities = [patch["probability"] for patch in pane["hotspots"]]
     assert probabilities[0] == highest
     assert probabilities == sorted(probabilities, reverse=True)
     places = [(patch["x"], patch["y"]) for patch in pane["hotspots"]]
+    assert len(places) > 1
     apart = Peaks.radius_um  # the slide has one micron a pixel
     assert all((x - u) ** 2 + (y - v) ** 2 >= apart**2 for i, (x, y) in enumerate(places) for u, v in places[:i])
 

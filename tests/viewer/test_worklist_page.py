@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,20 +9,14 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 from support import TestLake
+from viewer_support import Open, words
 
 from viewer import worklist
-
-Open = Callable[..., AppTest]
 
 
 def table(app: AppTest) -> pl.DataFrame:
     [shown] = app.dataframe
     return pl.from_pandas(shown.value)
-
-
-def words(app: AppTest) -> str:
-    elements = [*app.title, *app.markdown, *app.caption, *app.error, *app.info, *app.code]
-    return "\n".join(str(element.value) for element in elements).replace("\\", "")
 
 
 def test_the_most_suspicious_slide_stands_first(open_page: Open, full_lake: TestLake) -> None:

@@ -1,0 +1,41 @@
+"""Writing beside other writers and compactions: tried again until none of them is in the way."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from udfs.errors import LakeError
+
+ATTEMPTS = 20
+
+T = TypeVar("T")
+
+
+def persist(where: Path, attempt: Callable[[], T]) -> T:
+    """Call `attempt` until no other writer is in its way, waiting a random, growing while in between.
+
+    Raises LakeError naming `where` when it cannot be written.
+    """
+    for number in range(ATTEMPTS):
+        try:
+            return attempt()
+        except (CommitFailedError, DeltaError) as error:
+            if number == ATTEMPTS - 1 or not _is_conflict(error):
+                raise LakeError(f"{where}: cannot be written: {error}") from error
+            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**number)))  # noqa: S311
+        except OSError as error:
+            raise LakeError(f"{where}: cannot be written: {error}") from error
+    raise AssertionError("unreachable")
+
+
+def _is_conflict(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, CommitFailedError) or any(
+        word in text for word in ("conflict", "concurrent", "transaction", "already exists", "not found")
+    )
