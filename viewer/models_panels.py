@@ -10,6 +10,7 @@ import polars as pl
 import streamlit as st
 
 from viewer import models_charts as charts
+from viewer.chart import draw
 from viewer.models_reading import Measured, froc_curve
 from viewer.reading import Lake, Row
 from viewer.text import escaped
@@ -63,7 +64,7 @@ def show_curves(view: View) -> None:
         if curve.is_empty():
             st.info("No split has tumor and normal patches that are labelled and scored. " + _LABELS)
         else:
-            st.altair_chart(charts.roc(curve, view.names), width="stretch", alt="ROC curve")
+            draw(charts.roc(curve, view.names), "ROC curve")
     with precision:
         st.subheader(
             "Precision and recall", help="Of labelled patches. Chance has the precision that tumor has a share."
@@ -73,7 +74,7 @@ def show_curves(view: View) -> None:
             st.info("No split has tumor patches that are labelled and scored. " + _LABELS)
         else:
             alt = "Precision over recall"
-            st.altair_chart(charts.precision_recall(curve, view.names), width="stretch", alt=alt)
+            draw(charts.precision_recall(curve, view.names), alt)
     with reliable:
         st.subheader("Reliability", help="Patches by tenths of their probability; larger marks stand for more patches.")
         bins = view.rows("reliability")
@@ -81,7 +82,7 @@ def show_curves(view: View) -> None:
             st.info("No labelled patch is scored. " + _LABELS)
         else:
             alt = "Fraction of tumor over probability"
-            st.altair_chart(charts.reliability(bins, view.names), width="stretch", alt=alt)
+            draw(charts.reliability(bins, view.names), alt)
 
 
 _LABELS = "`histolake ingest --annotations` and `histolake run` label patches, `histolake predict` scores them."
@@ -99,7 +100,7 @@ def show_confusion(view: View) -> None:
     if measured.is_empty():
         st.info("Nothing was counted yet: `histolake evaluate` does it.")
         return
-    st.altair_chart(charts.confusion(confusion(measured, view.names)), alt="Confusion of patches by series")
+    draw(charts.confusion(confusion(measured, view.names)), "Confusion of patches by series", width=None)
 
 
 def confusion(measured: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
@@ -144,7 +145,7 @@ def show_slides(view: View) -> None:
     if not aucs.is_empty():
         told = [f"{row['series']} {_estimate(row)}" for row in aucs.sort(_order(view)).to_dicts()]
         st.caption(escaped(f"AUC over slides: {'; '.join(told)}"))
-    st.altair_chart(charts.slide_scores(shown, view.names), width="stretch", alt="Scores of slides by label")
+    draw(charts.slide_scores(shown, view.names), "Scores of slides by label")
     with st.expander("As a table"):
         table = shown.with_columns(open=_links(view, shown)).select(list(_COLUMNS))
         st.dataframe(table, hide_index=True, column_config=_COLUMNS, placeholder="")
@@ -201,7 +202,7 @@ def show_froc(lake: Lake, view: View) -> None:
     help_ = "Lays every detection over the outlines again: on a large lake that takes a while."
     if st.toggle("Whole curve", key="whole curve", help=help_):
         curve = _whole_curve(lake, view)
-    st.altair_chart(charts.froc(points, curve, view.names), width="stretch", alt="FROC")
+    draw(charts.froc(points, curve, view.names), "FROC")
 
 
 def _rates(metrics: pl.DataFrame) -> pl.DataFrame:

@@ -10,39 +10,29 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
+from viewer_support import AA_TEXT, Color, contrast, rgb
 
 from lake import store
 from lake.heatmap_frame import BANNER_PAPER, PAPER
 from lake.tables import FORMAT
 
 Open = Callable[..., AppTest]
-Color = tuple[float, float, float]
 
-AA_TEXT, AA_PARTS = 4.5, 3.0  # least contrast of text, and of what tells a control from its surroundings
+AA_PARTS = 3.0  # least contrast of what tells a control from its surroundings
 FADED = 0.6  # opacity of Streamlit's captions
 THEMES = ("light", "dark")
 BUTTON_TEXT = {"light": (255, 255, 255), "dark": (20, 23, 28)}  # of viewer/frame.py, on primaryColor
 HUES = ("red", "orange", "yellow", "green", "blue", "violet", "gray")
 
 
-def rgb(text: str) -> Color:
-    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+def blend(color: Color, ground: Color, opacity: float) -> Color:
+    red, green, blue = (opacity * c + (1 - opacity) * g for c, g in zip(color, ground, strict=True))
     return red, green, blue
 
 
-def luminance(color: Color) -> float:
-    """Relative luminance, as WCAG 2 defines it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in color)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: Color, other: Color) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-def blend(color: Color, ground: Color, opacity: float) -> Color:
-    red, green, blue = (opacity * c + (1 - opacity) * g for c, g in zip(color, ground, strict=True))
+def in_caption(color: Color, page: Color) -> Color:
+    """A color as Streamlit's captions fade it, to whole numbers, as a screen shows it."""
+    red, green, blue = (float(round(part)) for part in blend(color, page, FADED))
     return red, green, blue
 
 
@@ -75,7 +65,8 @@ def test_text_can_be_read_on_every_ground_of_a_theme(name: str) -> None:
     page, panel = color["backgroundColor"], color["secondaryBackgroundColor"]
     pairs = [(color[text], ground) for text in ("textColor", "linkColor") for ground in (page, panel)]
     pairs += [(blend(color["textColor"], ground, FADED), ground) for ground in (page, panel)]
-    pairs += [(color["codeTextColor"], color["codeBackgroundColor"])]
+    code = color["codeTextColor"], color["codeBackgroundColor"]
+    pairs += [code, (in_caption(code[0], page), in_caption(code[1], page))]
     pairs += [(color["dataframeHeaderTextColor"], color["dataframeHeaderBackgroundColor"])]
     pairs += [(color[f"{hue}TextColor"], ground) for hue in HUES for ground in (page, color[f"{hue}BackgroundColor"])]
     pairs += [(BUTTON_TEXT[name], color["primaryColor"])]

@@ -12,11 +12,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 from support import TestLake, run_command
-from viewer_support import tables, words
+from viewer_support import AA_TEXT, contrast, rgb, tables, words
 
 from lake import mlflow_runs, models, store
 from udfs.errors import HistolakeError, ModelError
 from viewer import models_charts
+from viewer.chart import INK
 from viewer.models_promotion import ASKED, promote
 from viewer.roles import VARIABLE, Role, role
 
@@ -308,3 +309,10 @@ def test_every_series_is_seen_on_the_paper_of_either_theme() -> None:
             brighter, darker = sorted((luminance(color), luminance(paper)), reverse=True)
             assert (brighter + 0.05) / (darker + 0.05) >= 3, (color, paper)
     assert len({*models_charts.COLORS}) == len(models_charts.DASHES) == len(models_charts.SHAPES)
+
+
+def test_the_letters_of_charts_on_a_light_page_can_be_read(open_page: Open, full_lake: TestLake) -> None:
+    for chart in charts(open_page(full_lake.root, "models")):
+        for part in ("axis", "legend", "header"):
+            assert chart["config"][part]["labelColor"] == chart["config"][part]["titleColor"] == INK
+    assert contrast(rgb(INK), (255, 255, 255)) >= AA_TEXT
