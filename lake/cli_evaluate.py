@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lake import session
-from lake.cli_options import AsJson, Lake, Model, Trace
+from lake.cli_options import AsJson, Lake, Model, RetryFailed, Trace
 from lake.cli_output import print_json, print_table, say
 from lake.lesions import Peaks
 
@@ -39,6 +39,7 @@ def evaluate(
     lesion_mpp: Annotated[
         float | None, typer.Option(help="Microns per px of all slides in the lesion task; by default each slide's own.")
     ] = None,
+    retry_failed: RetryFailed = False,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
@@ -53,6 +54,7 @@ def evaluate(
         model=model,
         peaks=Peaks(radius_um=detection_radius_um, smoothing_um=smoothing_um),
         lesion_mpp=lesion_mpp,
+        retry_failed=retry_failed,
         run_id=new_run_id(),
         progress=Progress(),
     )

@@ -55,13 +55,15 @@ def evaluate(
     model: str | None = None,
     peaks: Peaks | None = None,
     lesion_mpp: float | None = None,
+    retry_failed: bool = False,
     run_id: str,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a model (the champion by default) on the tiling that it was trained on; store what is new in `metrics`.
 
     peaks: how detections are found. lesion_mpp: microns per pixel of every slide in the lesion task, see
-    `lesion_metrics`. A model that held no slide out is measured on patches alone.
+    `lesion_metrics`. retry_failed: whether heatmaps whose peaks could not be found are looked at again.
+    A model that held no slide out is measured on patches alone.
     Raises ModelError when nothing of it can be measured, or it was trained on slides that are held out now.
     """
     row = models.find(root, model)
@@ -69,7 +71,9 @@ def evaluate(
     with session.connect(root, read_only=False, udfs=()) as con:
         _refuse_leak(con, row)
     if row["protocol"] == BY_SLIDE:
-        found = detect(root, row, patch_set=patch_set, peaks=peaks, run_id=run_id, progress=progress)
+        found = detect(
+            root, row, patch_set=patch_set, peaks=peaks, retry_failed=retry_failed, run_id=run_id, progress=progress
+        )
         left_out = [f"detections of {slide_id} failed: {error}" for slide_id, error in found.failures]
         reason = score_slides(root, row, patch_set=patch_set, peaks=peaks, run_id=run_id)
         left_out += [reason] if reason else []

@@ -61,12 +61,21 @@ def detect(
     patch_set: str,
     peaks: Peaks | None = None,
     slides: Sequence[str] = (),
+    retry_failed: bool = False,
     run_id: str,
     progress: Progress | None = None,
 ) -> Summary:
     """Find the peaks of the model's heatmaps that are new or have changed, and write them to `detections`."""
     parameters = {"model_id": model_row["model_id"], "patch_set": patch_set, **(peaks or Peaks()).parameters}
-    return run_stage(root, stages(root)["detections"], parameters, run_id=run_id, slides=slides, progress=progress)
+    return run_stage(
+        root,
+        stages(root)["detections"],
+        parameters,
+        run_id=run_id,
+        slides=slides,
+        retry_failed=retry_failed,
+        progress=progress,
+    )
 
 
 def lesion_metrics(

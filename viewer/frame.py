@@ -40,6 +40,7 @@ _STYLE = f"""
     line-height: 1.15; }}
 .histolake-moment span {{ width: calc(50% - 11rem); background: rgb{BANNER_PAPER}; }}
 .histolake-moment span:last-child {{ text-align: right; }}
+[data-testid="stTopNavLink"]:focus-visible {{ outline: 2px solid light-dark(#1c5d94, #7cb9ec); }}
 [data-testid^="stBaseButton-primary"] {{ color: light-dark(#ffffff, #14171c); }}
 .stApp .stCode .token {{ color: inherit; }}
 .stApp .stCode .token.string {{ color: light-dark(#12653a, #8fdcb0); }}

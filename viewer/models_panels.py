@@ -11,6 +11,7 @@ import streamlit as st
 from altair import LayerChart
 
 from viewer import models_charts as charts
+from viewer.chart import draw
 from viewer.models_reading import Measured, froc_curve
 from viewer.reading import Lake, Row
 from viewer.text import escaped, estimate
@@ -81,7 +82,7 @@ def _show_curve(
     if curve.is_empty():
         st.info(f"{missing} {_LABELS}")
     else:
-        st.altair_chart(chart(curve, view.names), width="stretch", alt=alt)
+        draw(chart(curve, view.names), alt)
 
 
 _LABELS = "`histolake ingest --annotations` and `histolake run` label patches, `histolake predict` scores them."
@@ -99,7 +100,7 @@ def show_confusion(view: View) -> None:
     if measured.is_empty():
         st.info("Nothing was counted yet: `histolake evaluate` does it.")
         return
-    st.altair_chart(charts.confusion(confusion(measured, view.names)), alt="Confusion of patches by series")
+    draw(charts.confusion(confusion(measured, view.names)), "Confusion of patches by series", width=None)
 
 
 def confusion(measured: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
@@ -144,7 +145,7 @@ def show_slides(view: View) -> None:
     if not aucs.is_empty():
         told = [_told(row) for row in aucs.sort(_order(view)).to_dicts()]
         st.caption(escaped(f"AUC over slides: {'; '.join(told)}"))
-    st.altair_chart(charts.slide_scores(shown, view.names), width="stretch", alt="Scores of slides by label")
+    draw(charts.slide_scores(shown, view.names), "Scores of slides by label")
     with st.expander("As a table"):
         table = shown.with_columns(open=_links(view, shown)).select(list(_COLUMNS))
         st.dataframe(table, hide_index=True, column_config=_COLUMNS, placeholder="")
@@ -201,7 +202,7 @@ def show_froc(lake: Lake, view: View) -> None:
     help_ = "Lays every detection over the outlines again: on a large lake that takes a while."
     if st.toggle("Whole curve", key="whole curve", help=help_):
         curve = _whole_curve(lake, view)
-    st.altair_chart(charts.froc(points, curve, view.names), width="stretch", alt="FROC")
+    draw(charts.froc(points, curve, view.names), "FROC")
 
 
 def _rates(metrics: pl.DataFrame) -> pl.DataFrame:

@@ -9,6 +9,8 @@ import polars as pl
 import polars.selectors as cs
 import streamlit as st
 
+from viewer.chart import draw
+
 POINTS = 5_000  # drawn at most: the browser draws each
 HEIGHT_PX = 420
 KINDS = ("bar", "line", "scatter")
@@ -39,7 +41,7 @@ def show_chart(frame: pl.DataFrame) -> None:
     kind, x, y, color = _choices(columns.columns, numbers)
     picked = columns.select(pl.col(x).alias("x"), pl.col(y).alias("y"), pl.col(color or x).alias("color"))
     drawn = picked.sample(POINTS, seed=0) if picked.height > POINTS else picked
-    st.altair_chart(chart(drawn, kind, x=x, y=y, color=color), width="stretch")
+    draw(chart(drawn, kind, x=x, y=y, color=color), f"{y} over {x}")
     if drawn.height < picked.height:
         st.caption(f"{drawn.height:,} of the {picked.height:,} rows in the table are drawn, chosen at random.")
 

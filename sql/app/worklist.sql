@@ -210,7 +210,8 @@ outcomes as (  -- of the slide's file as it is now, for the champion
 
     select
         a.slide_id,
-        arg_max({stage: a.stage, error: a.error}, a.finished_at) filter (a.status = 'failed') as failure,
+        arg_max({stage: a.stage, error: a.error, identity: a.identity}, a.finished_at)
+        filter (a.status = 'failed') as failure,
         min(t.tissue_od) filter (a.stage = 'patches' and a.status = 'empty') as blank_at
     from attempts as a
     inner join ingested as i on a.slide_id = i.slide_id and a.finished_at >= i.finished_at
@@ -276,7 +277,17 @@ select
     case
         when l.status <> 'ok' then 'Mend the file, then `histolake ingest ' || l.typed_path || ' --retry-failed`'
         when l.failure.stage = 'annotations' then 'Mend the annotation file, then `histolake ingest` it again'
-        when l.failure.stage = 'detections' then null
+        when l.failure.stage = 'detections'
+            then
+                '`histolake evaluate'
+                || if(
+                    (l.failure.identity ->> 'radius_um')::double = $radius_um
+                    and (l.failure.identity ->> 'smoothing_um')::double = $smoothing_um,
+                    '',
+                    ' --detection-radius-um ' || (l.failure.identity ->> 'radius_um')
+                    || ' --smoothing-um ' || (l.failure.identity ->> 'smoothing_um')
+                )
+                || ' --retry-failed`'
         when l.failure.stage = 'predictions' then '`histolake predict --slide ' || l.typed || ' --retry-failed`'
         when l.failure is not null then '`histolake run --slide ' || l.typed || ' --retry-failed`'
         when l.state = 'scored' then null

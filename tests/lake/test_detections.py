@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import duckdb
 import numpy as np
 import polars as pl
@@ -110,6 +113,20 @@ def test_detections_are_made_once_for_every_choice_and_anew_when_the_heatmap_has
     assert (detect(), detect()) == (1, 0)
     left = full_lake.read("detections").filter(slide_id="tumor_1", smoothing_um=0.0)["x"]
     assert left.max() < best["x"]
+
+
+def test_peaks_that_could_not_be_found_wait_until_evaluate_is_asked_to_try_again(full_lake: TestLake) -> None:
+    def newest() -> dict[str, Any]:
+        entries = full_lake.read("runs").filter(stage="detections", slide_id="tumor_1")
+        return entries.sort("finished_at").row(-1, named=True)
+
+    unit = {name: newest()[name] for name in ("slide_id", "identity", "part", "fingerprint")}
+    failed = store.entry("detections", run_id="a test")
+    store.record(full_lake.root, [dataclasses.replace(failed, **unit, status="failed", error="no memory")])
+    full_lake.ok("evaluate")
+    assert newest()["status"] == "failed"
+    full_lake.ok("evaluate", "--retry-failed")
+    assert newest()["status"] == "ok"
 
 
 def test_run_leaves_detections_to_evaluation(full_lake: TestLake) -> None:

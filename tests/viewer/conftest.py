@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from browser_support import ARGUMENTS, is_ours, served
+from playwright.sync_api import Page, sync_playwright
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
 
@@ -61,3 +63,49 @@ def compared_once(finished: tuple[Path, Path], tmp_path_factory: pytest.TempPath
 def compared(compared_once: Path, tmp_path: Path) -> TestLake:
     """A copy of that lake, to write to: at a path of its own, for MLflow keeps files open."""
     return TestLake(Path(shutil.copytree(compared_once, tmp_path / "compared")))
+
+
+# -- the app in a browser
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's program; without one the test fails, for a skipped test protects nobody."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.fail("no Chromium on this machine: install it with `apt-get install -y chromium`")
+    return found
+
+
+@pytest.fixture
+def shown_lake(full_lake: TestLake) -> TestLake:
+    """The lake that the browser is shown; a file's own fixture of this name shows another."""
+    return full_lake
+
+
+@pytest.fixture
+def address(shown_lake: TestLake) -> Iterator[str]:
+    """The app's address."""
+    with served(shown_lake.root) as address:
+        yield address
+
+
+@pytest.fixture
+def console_errors() -> list[str]:
+    """What the browser's console complained of: none may be left when a test ends."""
+    return []
+
+
+@pytest.fixture
+def page(chromium: str, address: str, console_errors: list[str]) -> Iterator[Page]:
+    """The app in a browser whose console must stay free of errors."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: console_errors.append(message.text) if is_ours(message) else None)
+        page.on("pageerror", lambda error: console_errors.append(str(error)))
+        page.goto(address)
+        yield page
+        browser.close()
+    assert console_errors == []

@@ -27,6 +27,12 @@ def blend(color: Color, ground: Color, opacity: float) -> Color:
     return red, green, blue
 
 
+def in_caption(color: Color, page: Color) -> Color:
+    """A color as Streamlit's captions fade it, to whole numbers, as a screen shows it."""
+    red, green, blue = (float(round(part)) for part in blend(color, page, FADED))
+    return red, green, blue
+
+
 def theme(name: str) -> dict[str, Color]:
     config = tomllib.loads((ROOT / "viewer/theme.toml").read_text(encoding="utf-8"))
     return {key: rgb(value) for key, value in config["theme"][name].items()}
@@ -47,7 +53,8 @@ def test_text_can_be_read_on_every_ground_of_a_theme(name: str) -> None:
     page, panel = color["backgroundColor"], color["secondaryBackgroundColor"]
     pairs = [(color[text], ground) for text in ("textColor", "linkColor") for ground in (page, panel)]
     pairs += [(blend(color["textColor"], ground, FADED), ground) for ground in (page, panel)]
-    pairs += [(color["codeTextColor"], color["codeBackgroundColor"])]
+    code = color["codeTextColor"], color["codeBackgroundColor"]
+    pairs += [code, (in_caption(code[0], page), in_caption(code[1], page))]
     pairs += [(color["dataframeHeaderTextColor"], color["dataframeHeaderBackgroundColor"])]
     pairs += [(color[f"{hue}TextColor"], ground) for hue in HUES for ground in (page, color[f"{hue}BackgroundColor"])]
     pairs += [(BUTTON_TEXT[name], color["primaryColor"])]

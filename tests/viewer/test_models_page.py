@@ -12,12 +12,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake, run_command
-from viewer_support import Open, contrast, rgb, tables, words
+from viewer_support import AA_TEXT, Open, contrast, rgb, tables, words
 
 from lake import mlflow_runs, models, store
 from lake.tables import TABLES
 from udfs.errors import HistolakeError, ModelError
 from viewer import models_charts
+from viewer.chart import INK
 from viewer.models_promotion import ASKED, promote
 from viewer.roles import VARIABLE, Role, role
 
@@ -323,3 +324,10 @@ def test_every_series_is_seen_on_the_paper_of_either_theme() -> None:
         for paper in (themes[name]["backgroundColor"] for name in ("light", "dark")):
             assert contrast(rgb(color), rgb(paper)) >= 3, (color, paper)
     assert len({*models_charts.COLORS}) == len(models_charts.DASHES) == len(models_charts.SHAPES)
+
+
+def test_the_letters_of_charts_on_a_light_page_can_be_read(open_page: Open, full_lake: TestLake) -> None:
+    for chart in charts(open_page(full_lake.root, "models")):
+        for part in ("axis", "legend", "header"):
+            assert chart["config"][part]["labelColor"] == chart["config"][part]["titleColor"] == INK
+    assert contrast(rgb(INK), (255, 255, 255)) >= AA_TEXT

@@ -175,6 +175,20 @@ def test_a_stage_that_failed_on_a_slide_is_its_reason_with_what_to_type(tables: 
     assert worklist(tables)["remedy"] == "`histolake predict --slide 's' --retry-failed`"
 
 
+@pytest.mark.parametrize(
+    ("peaks", "asked"),
+    [({}, ""), ({"radius_um": 99.0, "smoothing_um": 0.0}, " --detection-radius-um 99.0 --smoothing-um 0.0")],
+)
+def test_peaks_that_could_not_be_found_are_looked_for_again_as_they_were(
+    tables: duckdb.DuckDBPyConnection, peaks: dict[str, float], asked: str
+) -> None:
+    owner = {"patch_set": FINE, "model_id": "m", **PEAKS, **peaks}
+    add(tables, "runs", *scored(2, 2), attempt("detections", "failed", 3, identity=owner, error="no memory"))
+    row = worklist(tables)
+    assert (row["status"], row["reason"]) == ("failed", "detections: no memory")
+    assert row["remedy"] == f"`histolake evaluate{asked} --retry-failed`"
+
+
 def test_a_slide_that_cannot_be_read_names_the_file_to_mend(tables: duckdb.DuckDBPyConnection) -> None:
     tables.execute("update slides set status = 'failed', error = 'torn', slide_id = 'O''Brien'")
     row = worklist(tables)

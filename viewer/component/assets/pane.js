@@ -9,6 +9,7 @@ const TILE_PX = 254; // of the server's Deep Zoom tiles, without their overlap
 const OVERLAP_PX = 1;
 const SMALLEST_LEVEL = 8; // the first whose edge can exceed a tile's
 const PATCHES_ACROSS = 12; // the view around a hotspot
+const KEYS = "Arrow keys move, plus and minus zoom, Enter shows the patch in the middle.";
 const MARK = { hotspot: "#e69f00", chosen: "#0072b2" };
 
 const { OpenSeadragon } = window;
@@ -66,6 +67,10 @@ export class Pane {
       this.events.hovered(this, this.placeAt(point));
     });
     this.picture.addEventListener("pointerleave", () => this.events.hovered(this, null));
+    this.picture.addEventListener("keyup", () => this.host.classList.add("by-keys"));
+    for (const kind of ["pointerdown", "focusout"]) {
+      this.picture.addEventListener(kind, () => this.host.classList.remove("by-keys"), { capture: true });
+    }
     for (const kind of ["pointerdown", "wheel", "keydown", "focusin"]) {
       this.host.addEventListener(kind, () => this.events.led(this), { capture: true, passive: true });
     }
@@ -87,7 +92,8 @@ export class Pane {
     if (spec.heatmap !== before.heatmap) this.loadHeatmap();
     if (spec.annotations !== before.annotations) this.loadOutlines();
     this.host.querySelector(".caption").textContent = spec.caption;
-    this.picture.setAttribute("aria-label", `${spec.caption}. Arrow keys move, plus and minus zoom.`);
+    this.osd.canvas.setAttribute("role", "application"); // what has the focus has the name
+    this.osd.canvas.setAttribute("aria-label", `${spec.caption}. ${KEYS}`);
   }
 
   open(view) {
@@ -219,6 +225,11 @@ export class Pane {
   view() {
     const centre = this.osd.viewport.viewportToImageCoordinates(this.osd.viewport.getCenter(true));
     return { x: centre.x + this.spec.left, y: centre.y + this.spec.top, zoom: this.zoom() };
+  }
+
+  /** Whether a person moves it by keys: then its middle is what the pointer is for others. */
+  isSteeredByKeys() {
+    return this.host.classList.contains("by-keys");
   }
 
   /** Level-0 pixels of a point of the picture, screen pixels from its corner. */

@@ -65,8 +65,10 @@ class SlideViewer {
   /** Show what the page asks for; panes that are there keep their view. */
   show(data) {
     this.data = data;
+    this.hosts.forEach((host, index) => {
+      host.hidden = index >= data.panes.length; // all before any is filled: slides are fitted to the room they have
+    });
     data.panes.forEach((spec, index) => {
-      this.hosts[index].hidden = false;
       const isNew = !this.panes[index];
       this.panes[index] ??= new Pane(this.hosts[index], this.events());
       const view = isNew && index === 0 ? viewInAddress(spec.slide_id) : null;
@@ -76,7 +78,6 @@ class SlideViewer {
       this.panes[index].show(spec, view);
     });
     for (const pane of this.panes.splice(data.panes.length)) {
-      pane.host.hidden = true;
       pane.close();
     }
     if (!this.panes.includes(this.leader)) [this.leader] = this.panes;
@@ -92,23 +93,28 @@ class SlideViewer {
     return {
       moved: (pane) => this.follow(pane),
       rested: (pane) => {
-        if (pane === this.panes[0] && pane.osd.isOpen()) writeAddress(pane.spec.slide_id, pane.view());
+        if (!pane.osd.isOpen()) return;
+        if (pane === this.panes[0]) writeAddress(pane.spec.slide_id, pane.view());
+        if (pane.isSteeredByKeys()) this.tell(pane, pane.view());
       },
       hovered: (pane, place) => this.tell(pane, place),
       led: (pane) => {
         this.leader = pane;
       },
-      clicked: (pane, place) => {
-        if (!place) return;
-        const { slide_id, model_id, patch_set } = pane.spec;
-        const at = { x: Math.round(place.x), y: Math.round(place.y) };
-        this.setTriggerValue("patch", { slide_id, model_id, patch_set, ...at });
-      },
+      clicked: (pane, place) => this.ask(pane, place),
       failed: (pane, text) => {
         this.controls.message.textContent = text;
         this.controls.message.hidden = false;
       },
     };
+  }
+
+  /** Have Python show the patch at a place. */
+  ask(pane, place) {
+    if (!place) return;
+    const { slide_id, model_id, patch_set } = pane.spec;
+    const at = { x: Math.round(place.x), y: Math.round(place.y) };
+    this.setTriggerValue("patch", { slide_id, model_id, patch_set, ...at });
   }
 
   /** Have the other pane show the same place, or on another slide the place as far from its middle, at one scale. */
@@ -241,10 +247,11 @@ class SlideViewer {
   press(event) {
     const target = event.composedPath()[0];
     if (isTyping(target) || event.ctrlKey || event.metaKey || event.altKey) return;
-    const isOnPicture = this.hosts.some((host) => host.contains(target));
+    const pane = this.panes.find((each) => each.host.contains(target));
     if (event.key === "n") this.step(1);
     else if (event.key === "p") this.step(-1);
-    else if (event.key === "h" || (event.key === " " && isOnPicture)) this.hide(true);
+    else if (event.key === "h" || (event.key === " " && pane)) this.hide(true);
+    else if (event.key === "Enter" && pane?.osd.isOpen()) this.ask(pane, pane.view());
     else return;
     event.preventDefault();
   }
