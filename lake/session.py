@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -21,6 +19,8 @@ import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
 from lake import sql_files, store
+from lake.choices import lake_path as lake_path
+from lake.choices import tracing as tracing
 from lake.tables import FORMAT, TABLES
 from udfs.embed import embed_udf
 from udfs.encoders.encoder import Encoder, EncoderSpec
@@ -28,27 +28,11 @@ from udfs.errors import EncoderError, LakeError
 from udfs.predict import Model, predict_udf
 from udfs.registry import UDFS, Udf
 
-DEFAULT_LAKE = "data"
-
 Connection = duckdb.DuckDBPyConnection
 
 
-@dataclass
-class Tracing:
-    """Whether every SQL statement of this process is printed to stderr."""
-
-    on: bool = False
-
-
-tracing = Tracing()
-
 providers: dict[str, str] = {}
 """What computes each encoder that this process has loaded: CUDA, OpenVINO or CPU."""
-
-
-def lake_path(path: str | Path | None = None) -> Path:
-    """The lake meant: `path`, else the environment's HISTOLAKE_LAKE, else ./data."""
-    return Path(path or os.environ.get("HISTOLAKE_LAKE") or DEFAULT_LAKE).expanduser().absolute()
 
 
 def connect(

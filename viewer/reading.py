@@ -14,7 +14,7 @@ import polars as pl
 import streamlit as st
 
 from lake import session, store
-from lake.lesions import Peaks
+from lake.choices import Peaks
 from lake.slide_scores import TOP
 from lake.sql_files import query
 from udfs.errors import LakeError

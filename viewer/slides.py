@@ -7,7 +7,7 @@ from functools import lru_cache
 import polars as pl
 
 from lake import session, store
-from lake.lesions import Peaks
+from lake.choices import Peaks
 from lake.patch_grid import PatchGrid, lattice, outcome_grid, probability_grid
 from lake.sql_files import query
 from udfs.errors import HistolakeError

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from support import TestLake, write_slide
 
 from lake import store
-from lake.lesions import Peaks
+from lake.choices import Peaks
 
 Open = Callable[..., AppTest]
 
