@@ -333,13 +333,17 @@ def append(root: Path, name: str, rows: Sequence[Mapping[str, Any]], run_id: str
 
 
 def record(root: Path, entries: Sequence[Entry]) -> None:
-    """Write ledger rows. Those of a commit take the place of the same commit's, so twice is once."""
-    by_commit: dict[tuple[str, int | None], list[Entry]] = {}
+    """Write ledger rows. Those of a commit take the place of the same commit's, so twice is once.
+
+    Not of all of its version: beside other writers a compaction may tell a later version than that of its own commit.
+    """
+    by_commit: dict[tuple[str, int | None, str], list[Entry]] = {}
     for one in _stamped(entries):
-        by_commit.setdefault((one.stage, one.table_version), []).append(one)
-    for (stage, number), group in by_commit.items():
+        by_commit.setdefault((one.stage, one.table_version, one.run_id), []).append(one)
+    for (stage, number, run_id), group in by_commit.items():
         rows = _ledger_rows(group)
-        predicate = None if number is None else _equal({"stage": stage, "table_version": number})
+        same = {"stage": stage, "table_version": number, "run_id": run_id}
+        predicate = None if number is None else _equal(same)
 
         def attempt(rows: pa.Table = rows, predicate: str | None = predicate) -> None:
             mode: Any = "append" if predicate is None else "overwrite"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -193,6 +194,15 @@ def test_recording_a_commit_twice_is_recording_it_once(root: Path) -> None:
     again = store.Entry(**{**once, "finished_at": once["finished_at"].isoformat()})
     store.record(root, [again])
     assert store.rows(root, "runs").filter(stage="predictions").to_dicts() == [once]
+
+
+def test_another_run_that_names_the_same_version_takes_no_entry_away(root: Path) -> None:
+    """Beside other writers a compaction may take a later commit for its own."""
+    write(root, "a", 3)
+    upkeep = store.entry("predictions", run_id="upkeep", parameters={"operation": "optimize"})
+    version = store.open_table(root, "predictions").version()
+    store.record(root, [replace(upkeep, table_version=version)])
+    assert set(store.rows(root, "runs").filter(stage="predictions")["run_id"]) == {"a-0.5", "upkeep"}
 
 
 def test_old_versions_stay_readable_until_they_are_vacuumed(root: Path) -> None:
