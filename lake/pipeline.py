@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from lake import executors, session, store
+from lake import executors, session, store, table_files
 from lake.progress import Progress
-from lake.sql_files import Stage, query
+from lake.sql_files import Stage, is_ours, query
 from lake.store import Entry, Replacement
 from lake.tables import ARROW_TYPES, TABLES, Column, Table
 from udfs.errors import EncoderError, HistolakeError, LakeError, ModelError
@@ -104,7 +105,7 @@ def run_stage(
             return summary
         ensure_table(root, con, stage, parameters)
         committer = _Committer(root, stage, parameters, run_id, session.versions(con))
-        worker = _Worker(con, stage, parameters)
+        worker = _Worker(root, con, stage, parameters)
         side_by_side = executors.cores() if max(unit.rows for unit in units) == 1 else 1
         with progress.stage(stage.name, units) as bar:
             try:
@@ -159,8 +160,9 @@ def plan(
 class _Worker:
     """Computes units, on a connection of its own for each thread."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> None:
+    def __init__(self, root: Path, con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> None:
         self._con, self._stage = con, stage
+        self._is_ours = is_ours(stage, root)
         self._parameters = {name: parameters[name] for name in stage.parameters}
         self._of_thread = threading.local()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
@@ -172,7 +174,8 @@ class _Worker:
         start = time.monotonic()
         rows, error, errors = None, None, 0
         try:
-            rows = compute(self._of_thread.con, self._stage, unit, self._parameters)
+            with self._files_of(unit):
+                rows = compute(self._of_thread.con, self._stage, unit, self._parameters)
         except duckdb.Error as failure:
             raise_if_general(failure)
             error = reason(failure)
@@ -180,6 +183,10 @@ class _Worker:
             texts = rows["error"].drop_null()
             errors, error = len(texts), texts[0].as_py() if len(texts) else None
         return Result(unit, rows, errors, error, time.monotonic() - start)
+
+    def _files_of(self, unit: Unit) -> AbstractContextManager[None]:
+        """What a stage of our own reads of the large tables are rows of the unit's slide; of others nobody knows."""
+        return table_files.of_slide(self._of_thread.con, unit.slide_id) if self._is_ours else nullcontext()
 
     def interrupt(self) -> None:
         """Stop what is being computed, as soon as the functions that run now return."""

@@ -12,6 +12,7 @@ from PIL import Image
 from lake.contact_sheet import show
 from lake.places import Place, patches_at
 from lake.sql_files import query
+from lake.table_files import of_slide
 from udfs.errors import HistolakeError
 from viewer.reading import Lake, Row, connection, refresh
 from viewer.slides import model, slide
@@ -39,7 +40,7 @@ def find_patch(lake: Lake, asked: Row) -> Row:
         at = {"model_id": None, "threshold": None}
     else:
         at = {"model_id": scored["model_id"], "threshold": scored["threshold"]}
-    with connection(lake) as con:
+    with connection(lake) as con, of_slide(con, slide_id):
         rows = con.execute("select * from models where model_id = $model_id", {"model_id": at["model_id"]}).pl()
         place = Place(slide_id, asked["x"], asked["y"])
         [patch] = patches_at(con, [place], next(rows.iter_rows(named=True), None), asked["patch_set"])

@@ -10,6 +10,7 @@ from lake import session, store
 from lake.choices import Peaks
 from lake.patch_grid import PatchGrid, lattice, outcome_grid, probability_grid
 from lake.sql_files import query
+from lake.table_files import of_slide
 from udfs.errors import HistolakeError
 from viewer.reading import Lake, Row, connected, connection
 
@@ -72,14 +73,14 @@ def outcomes(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchG
     """How the model does on labelled patches, cell by cell of the heatmap. Raises HistolakeError as `heatmap`."""
     tiles = _tiles(lake, slide_id, model_id, patch_set)
     row = model(lake, slide_id, model_id)
-    with connection(lake) as con:
+    with connection(lake) as con, of_slide(con, slide_id):
         where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
         labelled = con.execute(query("app/heatmap_outcomes"), where).pl()
     return outcome_grid(labelled, lattice(tiles, row["stride_x"], row["stride_y"]))
 
 
 def _tiles(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.DataFrame:
-    with connection(lake) as con:
+    with connection(lake) as con, of_slide(con, slide_id):
         where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
         tiles = con.execute(query("app/heatmap_tiles"), where).pl()
     if tiles.is_empty():
@@ -94,7 +95,7 @@ def hotspots(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.Dat
     """The rows of sql/app/hotspots.sql."""
     where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
     search = {**Peaks().parameters, "candidates": HOTSPOT_CANDIDATES, "hotspots": HOTSPOTS}
-    with connection(lake) as con:
+    with connection(lake) as con, of_slide(con, slide_id):
         return con.execute(query("app/hotspots"), {**where, **search}).pl()
 
 
