@@ -12,8 +12,10 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import pyarrow.parquet as pq
 from app_slide import EDGE, MPP
 from deltalake.transaction import AddAction
 
-from lake import pipeline, store
+from lake import executors, pipeline, store
 from lake.choices import Peaks
 from lake.slide_scores import TOP
 from lake.sql_files import SQL
@@ -60,10 +62,18 @@ class Slide:
         """Of its row in slides."""
         return f"fingerprint-{self.slide_id}"
 
-    @property
-    def parts(self) -> Iterator[int]:
-        """Rows of each of its units."""
-        return (min(PART, self.patches - first) for first in range(0, self.patches, PART))
+    def rows(self, part: int) -> int:
+        """Patches of one of its units."""
+        return min(PART, self.patches - part * PART)
+
+
+Unit = tuple[Slide, int]
+"""A slide's range of patches."""
+
+
+def units_of(slides: Sequence[Slide]) -> list[Unit]:
+    """All units of the slides."""
+    return [(slide, part) for slide in slides for part in range(-(-slide.patches // PART))]
 
 
 def named(sizes: Mapping[str, int], path: Callable[[str], Path]) -> list[Slide]:
@@ -85,18 +95,22 @@ def alike(slides: int, patches: int) -> list[Slide]:
 def write(root: Path, slides: Sequence[Slide], tables: Sequence[str] = ("patches", "predictions")) -> Path:
     """Make a lake of the slides; returns its folder.
 
-    tables: the large ones that shall have rows; of the others only the ledger tells. Of a lake that is half written
-    nothing is known: the last that is written is the champion.
+    tables: the large ones that shall have rows; of the others only the ledger tells.
     """
     store.create(root)
-    _write_choices(root)
+    add_choices(root)
     add_slides(root, slides)
     for stage in IDENTITIES:
-        add_units(root, stage, slides, has_rows=stage in tables)
+        add_units(root, stage, units_of(slides), has_rows=stage in tables)
     _write_findings(root, slides)
+    finish(root)
+    return root
+
+
+def finish(root: Path) -> None:
+    """What ends a run: the ledger is tidied. The champion comes last, and tells that the lake is whole."""
     store.tidy_ledger(root)
     _put(root, "settings", {"name": "champion", "value": MODEL})
-    return root
 
 
 def is_whole(root: Path) -> bool:
@@ -104,7 +118,7 @@ def is_whole(root: Path) -> bool:
     return store.is_lake(root) and store.setting(root, "champion") is not None
 
 
-def _write_choices(root: Path) -> None:
+def add_choices(root: Path) -> None:
     """The tiling, the encoder and the model."""
     patch_set = {
         "patch_set": PATCH_SET,
@@ -170,50 +184,40 @@ def add_slides(root: Path, slides: Sequence[Slide]) -> None:
     store.replace(root, "slides", table, [], [_entry("slides", slide, {}, rows=1) for slide in slides])
 
 
-def add_units(root: Path, stage: str, slides: Sequence[Slide], *, has_rows: bool = True) -> None:
-    """A stage's rows of the slides, and its ledger; the ledger alone without `has_rows`."""
-    rng = np.random.default_rng(0)
-    files = _files(slides)
-    while some := list(itertools.islice(files, FILES_A_COMMIT)):
-        entries = [
-            _entry(stage, slide, IDENTITIES[stage], rows=len(range(*rows.indices(slide.patches))), part=part)
-            for units in some
-            for slide, part, rows in units
-        ]
-        if not has_rows:
-            store.record(root, entries)
-            continue
-        actions = [_file(root, stage, units, rng) for units in some]
-        table = store.open_table(root, stage)
-        table.create_write_transaction([*actions], "append", TABLES[stage].schema, ["bucket"])
-        number = store.open_table(root, stage).version()
-        store.record(root, [Entry(**{**vars(each), "table_version": number}) for each in entries])
+def add_units(root: Path, stage: str, units: Sequence[Unit], *, has_rows: bool = True) -> None:
+    """A stage's rows of the units, and its ledger; the ledger alone without `has_rows`."""
+    files = _files(units)
+    with ThreadPoolExecutor(executors.cores()) as pool:
+        while some := list(itertools.islice(files, FILES_A_COMMIT)):
+            entries = [_entry(stage, slide, IDENTITIES[stage], rows=slide.rows(part), part=part) for slide, part in
+                       itertools.chain(*some)]  # fmt: skip
+            if not has_rows:
+                store.record(root, entries)
+                continue
+            actions = list(pool.map(partial(_file, root, stage), some))
+            table = store.open_table(root, stage)
+            table.create_write_transaction([*actions], "append", TABLES[stage].schema, ["bucket"])
+            number = store.open_table(root, stage).version()
+            store.record(root, [replace(each, table_version=number) for each in entries])
 
 
-Unit = tuple[Slide, int, slice]
-
-
-def _files(slides: Sequence[Slide]) -> Iterator[list[Unit]]:
+def _files(units: Sequence[Unit]) -> Iterator[list[Unit]]:
     """The units of each file: a commit ends when it has 8,192 rows, or 64 units, and has a file a bucket."""
     waiting: dict[int, list[Unit]] = {}
-    rows = units = 0
-    for slide in slides:
-        for part, length in enumerate(slide.parts):
-            start = part * PART
-            waiting.setdefault(slide.bucket, []).append((slide, part, slice(start, start + length)))
-            rows, units = rows + length, units + 1
-            if rows >= pipeline.COMMIT_ROWS or units >= pipeline.COMMIT_UNITS:
-                yield from waiting.values()
-                waiting, rows, units = {}, 0, 0
+    rows = count = 0
+    for slide, part in units:
+        waiting.setdefault(slide.bucket, []).append((slide, part))
+        rows, count = rows + slide.rows(part), count + 1
+        if rows >= pipeline.COMMIT_ROWS or count >= pipeline.COMMIT_UNITS:
+            yield from waiting.values()
+            waiting, rows, count = {}, 0, 0
     yield from waiting.values()
 
 
-def _file(root: Path, stage: str, units: Sequence[Unit], rng: np.random.Generator) -> AddAction:
+def _file(root: Path, stage: str, units: Sequence[Unit]) -> AddAction:
     """Write the units' rows, as one file of the stage's table."""
-    schema = TABLES[stage].schema
-    schema = schema.remove(schema.get_field_index("bucket"))
-    rows = pa.concat_tables([_rows(unit, schema, rng) for unit in units])
-    [bucket] = {slide.bucket for slide, _, _ in units}
+    rows = pa.concat_tables([unit_rows(stage, unit) for unit in units]).drop_columns("bucket")
+    [bucket] = {slide.bucket for slide, _ in units}
     name = f"bucket={bucket}/part-{uuid.uuid4()}.parquet"
     path = root / stage / name
     path.parent.mkdir(exist_ok=True)
@@ -237,11 +241,12 @@ def _statistics(rows: pa.Table) -> dict[str, Any]:
     }
 
 
-def _rows(unit: Unit, schema: pa.Schema, rng: np.random.Generator) -> pa.Table:
-    """A unit's patches, embeddings or predictions: warm regions on a cold ground."""
-    slide, part, chosen = unit
-    side = EDGE // SPAN
-    patches = np.arange(slide.patches)[chosen]
+def unit_rows(stage: str, unit: Unit) -> pa.Table:
+    """A unit's patches, embeddings or predictions: warm regions on a cold ground, the same each time."""
+    slide, part = unit
+    side, schema = EDGE // SPAN, TABLES[stage].schema
+    rng = np.random.default_rng([part, *slide.slide_id.encode()])
+    patches = part * PART + np.arange(slide.rows(part))
     row, column = np.divmod(patches, side)
     spots = np.random.default_rng(slide.bucket).uniform(0, side, (6, 2))
     far = np.hypot(column[:, None] - spots[:, 0], row[:, None] - spots[:, 1]).min(axis=1)
@@ -256,25 +261,48 @@ def _rows(unit: Unit, schema: pa.Schema, rng: np.random.Generator) -> pa.Table:
         "span_x": float(SPAN),
         "span_y": float(SPAN),
         "mpp": MPP,
+        "tissue": rng.uniform(0.1, 1, len(patches)),
+        "probability": np.clip(np.exp(-((far / 12) ** 2)) * 0.9 + rng.uniform(0, 0.1, len(patches)), 0, 1),
+        "embedding": pa.FixedSizeListArray.from_arrays(rng.random(len(patches) * DIMS, np.float32), DIMS),
         "error": None,
         "fingerprint": slide.fingerprint,
+        "bucket": slide.bucket,
     }
-    made: dict[str, Callable[[], Any]] = {
-        "tissue": lambda: rng.uniform(0.1, 1, len(patches)),
-        "probability": lambda: np.clip(np.exp(-((far / 12) ** 2)) * 0.9 + rng.uniform(0, 0.1, len(patches)), 0, 1),
-        "embedding": lambda: list(rng.random((len(patches), DIMS), np.float32)),
-    }
-    return pa.table(
-        {field.name: _column(made.get(field.name, lambda field=field: columns[field.name])(), field, len(patches))
-         for field in schema},
-        schema=schema,
-    )  # fmt: skip
+    arrays = {field.name: _column(columns[field.name], field, len(patches)) for field in schema}
+    return pa.table(arrays, schema=schema)
 
 
 def _column(value: Any, field: pa.Field, rows: int) -> pa.Array:
-    if isinstance(value, np.ndarray | list):
+    if isinstance(value, np.ndarray):
         return pa.array(value, field.type)
+    if isinstance(value, pa.Array):
+        return value.cast(field.type)
     return pa.repeat(pa.scalar(value, field.type), rows)
+
+
+def write_log(root: Path, entries: int, *, has_checkpoint: bool) -> None:
+    """A lake whose predictions have a log of so many commits of a file each; of the files only the log tells."""
+    store.create(root)
+    [slide] = named({"bench": PART}, Path)
+    statistics = _statistics(unit_rows("predictions", (slide, 0)).drop_columns("bucket"))
+    for number in range(1, entries + 1):
+        name = f"slide {number:05d}"
+        for extremes in (statistics["minValues"], statistics["maxValues"]):
+            extremes["slide_id"] = name
+        bucket = number % 16
+        add = {
+            "path": f"bucket={bucket}/part-{number}.parquet",
+            "partitionValues": {"bucket": str(bucket)},
+            "size": 100_000,
+            "modificationTime": 0,
+            "dataChange": True,
+            "stats": json.dumps(statistics),
+        }
+        lines = [{"commitInfo": {"timestamp": 0, "operation": "WRITE"}}, {"add": add}]
+        file = root / "predictions" / "_delta_log" / f"{number:020d}.json"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    if has_checkpoint:
+        store.open_table(root, "predictions").create_checkpoint()
 
 
 def _write_findings(root: Path, slides: Sequence[Slide]) -> None:

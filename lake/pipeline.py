@@ -100,7 +100,9 @@ def run_stage(
     with session.connect(root, read_only=False) as con:
         for name, rows in (inputs or {}).items():
             con.from_arrow(rows).create(name)
-        units = plan(con, stage, parameters, slides, retry_failed)
+        is_alone = len(_names(slides)) == 1 and is_ours(stage, root)
+        with table_files.of_slide(con, slides[0]) if is_alone else nullcontext():
+            units = plan(con, stage, parameters, slides, retry_failed)
         if not units:
             return summary
         ensure_table(root, con, stage, parameters)
@@ -132,6 +134,8 @@ def plan(
     for name in given:
         if parameters.get(name) is not None:
             source = source.filter(duckdb.ColumnExpression(name) == duckdb.ConstantExpression(parameters[name]))
+    if names := _names(slides):  # or the rows of all slides would be counted
+        source = source.filter(duckdb.ColumnExpression("slide_id").isin(*map(duckdb.ConstantExpression, names)))
     has_parts = "part" in source.columns
     keys = ["slide_id", *given, "fingerprint", *(["part"] if has_parts else [])]
     counted = source.aggregate(
@@ -155,6 +159,11 @@ def plan(
         Unit(slide_id, identity, part, has_parts, fingerprint, bucket, rows)
         for slide_id, identity, part, fingerprint, rows, bucket in undone
     ]
+
+
+def _names(slides: Sequence[str]) -> Sequence[str]:
+    """The patterns, if each of them can only be a slide's name; else nothing."""
+    return () if any(set(pattern) & set("*?[\\") for pattern in slides) else slides
 
 
 class _Worker:
@@ -267,6 +276,7 @@ class _Committer:
         self._parameters = json.dumps(dict(parameters), sort_keys=True, default=str)
         self._versions = json.dumps(versions, sort_keys=True)
         self._waiting: list[Result] = []
+        self._flushed = 0
         self._since = time.monotonic()
 
     def add(self, result: Result) -> None:
@@ -288,6 +298,9 @@ class _Committer:
             store.replace(self._root, self._stage.name, pa.concat_tables(rows), replacements, entries)
         store.record(self._root, [self._entry(result) for result in broken])
         self._waiting = []
+        self._flushed += 1
+        if self._flushed % store.LEDGER_FILES == 0:  # of a long run others read the ledger meanwhile
+            store.tidy_ledger(self._root)
 
     def _fitted(self, rows: pa.Table, unit: Unit) -> pa.Table:
         """The rows with the table's columns and types; the bucket is the unit's."""

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from support import TestLake
 
-from lake import connect, sql_files, store
+from lake import connect, pipeline, sql_files, store
+from lake.pipeline import plan
 from lake.session import Connection
 from lake.sql_files import is_ours, query
 from lake.store import Replacement
@@ -122,3 +123,27 @@ def test_stages_and_views_of_a_lake_may_look_at_other_slides(tmp_path: Path) -> 
     (tmp_path / "sql" / "slides.sql").write_text(query("slides") + "\n")
     assert is_ours(shipped["slides"], tmp_path)
     assert not is_ours(sql_files.stages(tmp_path)["slides"], tmp_path)
+
+
+def test_planning_a_slide_by_its_name_plans_what_a_pattern_plans(full_lake: TestLake) -> None:
+    [patch_set] = full_lake.read("patches")["patch_set"].unique()
+    chosen = {"patch_set": patch_set, "encoder_id": "new", "input_px": 64}
+    stage = sql_files.stages()["features"]
+    with connect(full_lake.root, udfs=()) as con:
+        by_name = plan(con, stage, chosen, ["tumor_1"], False)
+        assert by_name == plan(con, stage, chosen, ["tumor_[1]"], False)
+        assert {unit.slide_id for unit in by_name} == {"tumor_1"}
+        both = plan(con, stage, chosen, ["tumor_1", "normal_*"], False)
+        assert {unit.slide_id for unit in both} > {"tumor_1"}
+        with of_slide(con, "tumor_1"):
+            assert plan(con, stage, chosen, ["tumor_1"], False) == by_name
+
+
+def test_a_long_run_tidies_the_ledger_on_its_way(full_lake: TestLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LEDGER_FILES", 2)
+    monkeypatch.setattr(pipeline, "COMMIT_UNITS", 1)
+    before = store.open_table(full_lake.root, "runs").version()
+    full_lake.ok("run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--stage", "patches")
+    commits = store.history(full_lake.root, "runs")[: store.open_table(full_lake.root, "runs").version() - before]
+    done = [commit["operation"] for commit in reversed(commits)]
+    assert "WRITE" in done[done.index("OPTIMIZE") :]
