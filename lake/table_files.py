@@ -75,7 +75,7 @@ def attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, columns
     parsed = f"true, hive_types = {{{types}}}" if folders else "false"
     # where there are buckets all rows are of slides; other tables, as the ledger, are read as a whole
     slide = f"getvariable('{SLIDE}')::varchar" if "bucket" in folders else "null"
-    source = f"read_parquet(files_of('{name}', {slide}), hive_partitioning = {parsed})"
+    source = f"parquet_scan(files_of('{name}', {slide}), hive_partitioning = {parsed})"
     with of_slide(con, NO_SLIDE):
         con.execute(f'create view "{name}" as select {", ".join(map(_quoted, columns.names))} from {source}')  # noqa: S608
 
