@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import duckdb
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
 
 from lake.sql_files import query
@@ -31,6 +31,9 @@ ATTEMPTS = 20  # to commit beside other writers and compactions
 CODE_VERSION = version("histolake")
 LEDGER_FILES = 256  # more of them, one a commit, make reading the ledger slow
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
+
+# old versions stay readable until they are vacuumed; and looking for those of 30 days ago took a third of a commit
+HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 
 Value = str | int | float | None
 T = TypeVar("T")
@@ -155,7 +158,8 @@ def _add_columns(root: Path, table: Table, usual: Mapping[str, Any], run_id: str
     data = filled.select(table.schema.names).to_arrow().cast(table.schema)
 
     def attempt() -> int:
-        write_deltalake(open_table(root, table.name), data, mode="overwrite", schema_mode="overwrite")
+        old = open_table(root, table.name)
+        write_deltalake(old, data, mode="overwrite", schema_mode="overwrite", post_commithook_properties=HOOKS)
         return open_table(root, table.name).version()
 
     number = _persist(root / table.name, attempt)
@@ -289,17 +293,18 @@ def replace(
     properties = CommitProperties(
         custom_metadata={METADATA: json.dumps([asdict(one) for one in stamped])}, max_commit_retries=100
     )
+    how: dict[str, Any] = {"commit_properties": properties, "post_commithook_properties": HOOKS}
     predicate = " or ".join(replacement.predicate() for replacement in replacements)
 
     def attempt() -> int | None:
         table = open_table(root, name)
         before = table.version()
         if not replacements:
-            write_deltalake(table, rows, mode="append", commit_properties=properties)
+            write_deltalake(table, rows, mode="append", **how)
         elif rows.num_rows:
-            write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
+            write_deltalake(table, rows, mode="overwrite", predicate=predicate, **how)
         else:
-            table.delete(predicate, commit_properties=properties)
+            table.delete(predicate, **how)
         return table.version() if table.version() != before else None
 
     committed = _persist(root / name, attempt)
@@ -346,9 +351,14 @@ def record(root: Path, entries: Sequence[Entry]) -> None:
         predicate = None if number is None else _equal(same)
 
         def attempt(rows: pa.Table = rows, predicate: str | None = predicate) -> None:
-            mode: Any = "append" if predicate is None else "overwrite"
-            retries = CommitProperties(max_commit_retries=100)
-            write_deltalake(open_table(root, "runs"), rows, mode=mode, predicate=predicate, commit_properties=retries)
+            write_deltalake(
+                open_table(root, "runs"),
+                rows,
+                mode="append" if predicate is None else "overwrite",  # type: ignore[call-overload]
+                predicate=predicate,
+                commit_properties=CommitProperties(max_commit_retries=100),
+                post_commithook_properties=HOOKS,
+            )
 
         _persist(root / "runs", attempt)
 
@@ -448,7 +458,7 @@ def optimize(root: Path, name: str) -> int:
 
     def attempt() -> tuple[int, int]:
         table = open_table(root, name)
-        merged = table.optimize.compact()["numFilesRemoved"]
+        merged = table.optimize.compact(post_commithook_properties=HOOKS)["numFilesRemoved"]
         return int(merged), table.version()
 
     merged, number = _persist(root / name, attempt)
@@ -466,7 +476,9 @@ def tidy_ledger(root: Path) -> None:
 def vacuum(root: Path, name: str, retention_hours: int) -> int:
     """Delete files that no version of the last `retention_hours` needs; returns how many."""
     table = open_table(root, name)
-    deleted = table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False)
+    deleted = table.vacuum(
+        retention_hours, dry_run=False, enforce_retention_duration=False, post_commithook_properties=HOOKS
+    )
     if deleted and name != "runs":
         _record_upkeep(root, name, table.version(), "vacuum")
     return len(deleted)

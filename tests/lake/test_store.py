@@ -215,6 +215,20 @@ def test_old_versions_stay_readable_until_they_are_vacuumed(root: Path) -> None:
     assert connect(root).table("predictions").aggregate("count(*)").fetchall() == [(3,)]
 
 
+def test_versions_of_long_ago_are_not_forgotten(root: Path) -> None:
+    for count in (1, 2, 3):
+        write(root, "a", count)
+    for name in ("predictions", "runs"):
+        store.open_table(root, name).create_checkpoint()
+        for file in (root / name / "_delta_log").iterdir():
+            os.utime(file, (0, 0))
+    write(root, "a", 4)
+    store.optimize(root, "predictions")
+    for number in (1, 2, 3, 4):
+        assert connect(root, at={"predictions": number}).table("predictions").pl().height == number
+    assert store.moment(root, {"predictions": 1})["runs"] < store.moment(root, {"predictions": 2})["runs"]
+
+
 def test_compaction_merges_files_and_readers_follow(root: Path) -> None:
     for number in range(5):
         write(root, f"s{number}", 2)
