@@ -229,6 +229,15 @@ def test_versions_of_long_ago_are_not_forgotten(root: Path) -> None:
     assert store.moment(root, {"predictions": 1})["runs"] < store.moment(root, {"predictions": 2})["runs"]
 
 
+def test_every_hundredth_version_leaves_a_checkpoint(root: Path) -> None:
+    """Else a commit reads all commits before it."""
+    log = root / "predictions" / "_delta_log"
+    for number in range(1, 99):
+        (log / f"{number:020d}.json").write_text('{"commitInfo": {"timestamp": 0, "operation": "WRITE"}}\n')
+    write(root, "a", 1)
+    assert [file.name for file in log.glob("*.checkpoint.parquet")] == [f"{99:020d}.checkpoint.parquet"]
+
+
 def test_compaction_merges_files_and_readers_follow(root: Path) -> None:
     for number in range(5):
         write(root, f"s{number}", 2)
