@@ -33,7 +33,7 @@ from app_figure import Figure
 from app_slide import EDGE
 
 from lake import session
-from lake.lesions import Peaks
+from lake.choices import Peaks
 from lake.slide_scores import TOP
 from lake.sql_files import query
 from udfs.deep_zoom import DeepZoom

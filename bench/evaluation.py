@@ -23,6 +23,7 @@ import report  # noqa: E402
 from lesion_slides import Slide, database  # type: ignore[import-not-found]  # noqa: E402
 
 from lake import lesions  # noqa: E402
+from lake.choices import Peaks  # noqa: E402
 from lake.sql_files import query  # noqa: E402
 
 SEEDS = range(50)
@@ -118,7 +119,7 @@ def detect(patches: int, smoothing_um: float, heat: float = 1) -> None:
         con.register(
             "heatmaps", heatmap.with_columns(**{name: pl.lit(value) for name, value in key.items()}).to_arrow()
         )
-        con.execute(query("detections"), lesions.Peaks(smoothing_um=smoothing_um).parameters).fetchall()
+        con.execute(query("detections"), Peaks(smoothing_um=smoothing_um).parameters).fetchall()
 
 
 def large_slide() -> Slide:

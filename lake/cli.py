@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import cli_annotations, cli_evaluate, cli_export, cli_lake, cli_models, cli_review, cli_trace, session
+from lake import cli_annotations, cli_evaluate, cli_export, cli_lake, cli_models, cli_review, cli_trace
+from lake.choices import CALIBRATIONS, lake_path
 from lake.cli_options import AsJson, Lake, Model, Region, RetryFailed, Slides, Trace, example
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
-from lake.decision import CALIBRATIONS
 from lake.heads import HEADS
 from udfs.errors import HistolakeError
 
@@ -62,7 +62,7 @@ def ingest(
         split,
     )
     summaries = ingestion.ingest(
-        session.lake_path(lake), sources, run_id=_run_id(), retry_failed=retry_failed, progress=_progress()
+        lake_path(lake), sources, run_id=_run_id(), retry_failed=retry_failed, progress=_progress()
     )
     _finish(summaries, as_json)
 
@@ -98,9 +98,9 @@ def run(
     trace: Trace = False,
 ) -> None:
     """Find patches, label them, embed them. Only what is missing is done."""
-    from lake import places, workflow
+    from lake import places, session, workflow
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     area = places.area_named(root, region, _only(slide)) if region else None
     wanted = workflow.Wanted(
         slides=tuple(slide or ()),
@@ -150,7 +150,7 @@ def train(
     from lake import train as training
     from lake import workflow
 
-    root, run_id = session.lake_path(lake), _run_id()
+    root, run_id = lake_path(lake), _run_id()
     choice = workflow.choose_trained(root, encoder=encoder, patch_set=patch_set, label_rule=label_rule, run_id=run_id)
     recipe = training.Recipe(
         choice.patch_set,
@@ -190,7 +190,7 @@ def predict(
     """Give every embedded patch its probability of tumor."""
     from lake import places, workflow
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     area = places.area_named(root, region, _only(slide)) if region else None
     row, summaries = workflow.predict(
         root,

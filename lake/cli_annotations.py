@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lake import session
+from lake.choices import Meaning, lake_path
 from lake.cli_options import AsJson, Lake, Trace
 from lake.cli_output import print_frame, print_json, say
-from lake.groups import Meaning
 
 groups = typer.Typer(help="What the groups of annotation files mean.", no_args_is_help=True)
 
@@ -27,7 +26,7 @@ def list_groups(as_json: AsJson = False, lake: Lake = None, trace: Trace = False
     """List the groups that are known or occur: what each means, and how many annotations and slides have it."""
     from lake.groups import meanings
 
-    found = meanings(session.lake_path(lake))
+    found = meanings(lake_path(lake))
     if as_json:
         print_json(found.to_dicts())
         return
@@ -45,7 +44,7 @@ def set_group(
     from lake.groups import set_meaning
     from lake.store import new_run_id
 
-    changed = set_meaning(session.lake_path(lake), name, meaning, new_run_id())
+    changed = set_meaning(lake_path(lake), name, meaning, new_run_id())
     say(f"{name.strip().lower()} means {meaning}; {changed:,} annotations changed")
 
 
@@ -67,7 +66,7 @@ def diff_annotations(
     """
     from lake.diff import annotation_changes
 
-    found = annotation_changes(session.lake_path(lake), from_version, to_version)
+    found = annotation_changes(lake_path(lake), from_version, to_version)
     if as_json:
         frames = {"shapes": found.shapes, "patches": found.patches, "metrics": found.metrics}
         versions = {"from": found.from_version, "to": found.to_version, "models": found.models}

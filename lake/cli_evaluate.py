@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lake import session
+from lake.choices import Peaks, lake_path
 from lake.cli_options import AsJson, Lake, Model, RetryFailed, Trace
 from lake.cli_output import print_json, print_table, say
-from lake.lesions import Peaks
 
 if TYPE_CHECKING:
     from lake.evaluate import Evaluation
@@ -50,7 +49,7 @@ def evaluate(
     from lake.store import new_run_id
 
     result = evaluation.evaluate(
-        session.lake_path(lake),
+        lake_path(lake),
         model=model,
         peaks=Peaks(radius_um=detection_radius_um, smoothing_um=smoothing_um),
         lesion_mpp=lesion_mpp,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake import session
+from lake.choices import lake_path
 from lake.cli_options import AsJson, Lake, Model, Region, Slides, Trace, example
 from lake.cli_output import print_json, print_table, say
 
@@ -47,7 +47,7 @@ def heatmap(
     """Draw a slide with every patch coloured by its probability of tumor."""
     from lake import pictures, places
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     area = places.area_named(root, region, slide) if region else None
     pictures.write_heatmap(root, slide, out, region=area, tint=tint, model=model)
     say(f"wrote {out}")
@@ -65,7 +65,7 @@ def show(
     from lake import pictures
 
     target = out or Path(f"{slide}-patches.png")
-    pictures.write_contact_sheet(session.lake_path(lake), slide, target, patches=patches, mpp=tuple(mpp or ()))
+    pictures.write_contact_sheet(lake_path(lake), slide, target, patches=patches, mpp=tuple(mpp or ()))
     say(f"wrote {target}")
 
 
@@ -79,7 +79,7 @@ def export_annotations(
     """Write every shape of the annotation files as QuPath annotations, groups as classes."""
     from lake import export
 
-    _tell(export.export_annotations(session.lake_path(lake), out, slides=slide or ()), as_json)
+    _tell(export.export_annotations(lake_path(lake), out, slides=slide or ()), as_json)
 
 
 @exports.command("predictions", **example("histolake export predictions --slide tumor_001 --out tumor_001.geojson"))
@@ -94,7 +94,7 @@ def export_predictions(
     """Write every scored patch as a QuPath tile with its probability and class."""
     from lake import export
 
-    _tell(export.export_predictions(session.lake_path(lake), out, slides=slide or (), model=model), as_json)
+    _tell(export.export_predictions(lake_path(lake), out, slides=slide or (), model=model), as_json)
 
 
 @exports.command("hotspots", **example("histolake export hotspots --format csv --out froc"))
@@ -124,7 +124,7 @@ def export_hotspots(
 
     format = format or (Format.csv if out.suffix.lower() == export.CSV else Format.geojson)
     written = export.export_hotspots(
-        session.lake_path(lake),
+        lake_path(lake),
         out,
         slides=slide or (),
         ending=f".{format.value}",
@@ -148,7 +148,7 @@ def export_scores(
     """Write one score a slide, as Camelyon16 asks of the slide task."""
     from lake import export
 
-    _tell(export.export_scores(session.lake_path(lake), out, slides=slide or (), model=model, name=name), as_json)
+    _tell(export.export_scores(lake_path(lake), out, slides=slide or (), model=model, name=name), as_json)
 
 
 def _tell(written: Sequence[Written], as_json: bool) -> None:

@@ -7,14 +7,17 @@ import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake import session
+from lake.choices import lake_path, tracing
 from lake.cli_options import AsJson, Lake, Trace
 from lake.cli_output import print_frame, print_json, print_table, say
 from udfs.errors import HistolakeError, LakeError
+
+if TYPE_CHECKING:
+    from lake.session import Connection
 
 PRIVATE = (
     *("--server.address", "127.0.0.1", "--server.showEmailPrompt", "false"),
@@ -47,7 +50,7 @@ def add_to(app: typer.Typer) -> None:
 
 def is_tracing() -> bool:
     """Whether --trace was given."""
-    return session.tracing.on
+    return tracing.on
 
 
 def sql(
@@ -64,6 +67,7 @@ def sql(
     """Query the lake with DuckDB's SQL, the pixel functions included."""
     import duckdb
 
+    from lake import session
     from lake.pipeline import reason
 
     with session.connect(lake, at=dict(_version(text) for text in at or ())) as con:
@@ -98,7 +102,7 @@ def _version(text: str) -> tuple[str, int]:
     return table, int(number)
 
 
-def _list_contents(con: session.Connection) -> None:
+def _list_contents(con: Connection) -> None:
     tables = con.execute("select table_name, version from snapshot order by table_name").fetchall()
     views = con.execute("select view_name from duckdb_views() where not internal order by view_name").fetchall()
     names = [name for name, _ in tables]
@@ -113,7 +117,7 @@ def check(as_json: AsJson = False, lake: Lake = None, trace: Trace = False) -> N
     """Run every promise in sql/checks; exit status 1 when one is broken."""
     from lake.checks import check as run_checks
 
-    checks = run_checks(session.lake_path(lake))
+    checks = run_checks(lake_path(lake))
     if as_json:
         print_json(
             [
@@ -141,7 +145,7 @@ def list_encoders(as_json: AsJson = False, lake: Lake = None) -> None:
     from lake import store
     from udfs.encoders import catalog
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     own = store.rows(root, "encoders").to_dicts() if store.is_lake(root) else []
     rows = [{**row, "state": "in the lake"} for row in own]
     names = {row["name"] for row in own}
@@ -185,11 +189,11 @@ def add_encoder(
     lake: Lake = None,
 ) -> None:
     """Add an encoder of your own to the lake, from an ONNX file."""
-    from lake import store
+    from lake import session, store
     from lake.encoders import add
     from udfs.encoders.encoder import Encoder, describe
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     preprocessing = {"scale": scale, "mean": _numbers("--mean", mean), "std": _numbers("--std", std)}
     spec = describe(name, onnx, preprocessing=preprocessing, precision=precision, source=onnx.name, input_px=input_px)
     store.create(root)
@@ -217,7 +221,7 @@ def history(
     """Who wrote what when: a table's versions, newest first."""
     from lake import store, upkeep
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     names = [table] if table else sorted(store.snapshot(root))
     limit = None if table else 1
     rows = [{"table": name, **commit} for name in names for commit in upkeep.history(root, name, limit)]
@@ -235,7 +239,7 @@ def optimize(
     """Merge small files, so that reading stays fast. Readers and writers may go on."""
     from lake import store, upkeep
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     if store.is_lake(root):
         store.create(root)
     rows = [(name, upkeep.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
@@ -251,7 +255,7 @@ def vacuum(
     """Delete files that only older versions need: they can then no longer be read."""
     from lake import store, upkeep
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     names = [table] if table else sorted(store.snapshot(root))
     print_table(("table", "files deleted"), [(name, upkeep.vacuum(root, name, keep_hours)) for name in names])
 
@@ -262,6 +266,6 @@ def open_app(
     """Open the app: worklist, deep-zoom viewer, models, SQL and lineage in the browser."""
     page = Path(__file__).resolve().parent.parent / "app.py"
     command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port), *PRIVATE, *THEME]
-    environment = {**os.environ, "HISTOLAKE_LAKE": str(session.lake_path(lake))}
+    environment = {**os.environ, "HISTOLAKE_LAKE": str(lake_path(lake))}
     # in the folder of app.py, whose .streamlit/config.toml, in a checkout, Streamlit reads too
     raise typer.Exit(subprocess.call(command, cwd=page.parent, env=environment))  # noqa: S603 (our own words)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lake import session
+from lake.choices import lake_path
 from lake.cli_options import AsJson, Lake, Trace
 from lake.cli_output import print_json, print_table, say
 
@@ -21,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
 @models.command("list", epilog="Example:  `histolake models list --json`")
 def list_models(as_json: AsJson = False, lake: Lake = None, trace: Trace = False) -> None:
     """The models of the lake, newest first."""
+    from lake import session
     from lake.sql_files import query
 
     with session.connect(lake, udfs=()) as con:
@@ -45,7 +46,7 @@ def promote(
     from lake import models as trained
     from lake.store import new_run_id
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     row = trained.find(root, model)
     trained.make_champion(root, row, new_run_id(), reason)
     say(f"model {row['model_id']} ({row['uri']}) is the champion")

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import session
+from lake.choices import tracing
 
 
 def _trace(is_on: bool) -> bool:
     if is_on:
-        session.tracing.on = True
+        tracing.on = True
     return is_on
 
 

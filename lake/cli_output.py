@@ -7,14 +7,16 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lake.pipeline import Summary
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lake.pipeline import Summary
 
 WIDEST = 1000  # columns of a table that goes into a file or a pipe, where nothing needs to be folded
 IS_ON_SCREEN = sys.stdout.isatty() or "COLUMNS" in os.environ

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lake import session
+from lake.choices import lake_path
 from lake.cli_options import AsJson, Lake, Model, Trace
 from lake.cli_output import print_json, print_table, say
 from udfs.errors import HistolakeError
@@ -33,7 +33,7 @@ def label_errors(
     """List patches whose label the model confidently contradicts, the most doubtful first; not those reviewed."""
     from lake import reviews
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     row, found = reviews.label_errors(root, model=model, slides=tuple(slide or ()), most=limit)
     columns = ("slide_id", "x", "y", "split", "label", "probability", "label_probability", "position_on_slide")
     if as_json:
@@ -84,7 +84,7 @@ def review(
         raise HistolakeError("review: say SLIDE X Y and tumor, normal or unsure; or --from CSV")
     else:
         said = [reviews.Verdict(Place(slide, x, y), verdict, note, reviewer or reviews.this_user())]
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     rows = reviews.review(root, said, model=model, patch_set=patch_set, run_id=new_run_id())
     if as_json:
         print_json(rows)

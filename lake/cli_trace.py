@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lake import session
+from lake.choices import lake_path
 from lake.cli_options import AsJson, Lake, Model, Trace
 from lake.cli_output import print_json, print_table, say, stderr, stdout
 
@@ -42,7 +42,7 @@ def explain(
     from lake import trace as tracing
     from lake.trace_tree import tree
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     found = tracing.explain(root, slide, x, y, model=model, patch_set=patch_set)
     if as_json:
         print_json(found)
@@ -60,7 +60,7 @@ def reproduce(
     from lake.reproduce import reproduce as train_again
 
     with stderr.status(f"training {model} again"):
-        found = train_again(session.lake_path(lake), model)
+        found = train_again(lake_path(lake), model)
     rows = [(each.name, each.recorded, each.reproduced, each.difference) for each in found.metrics]
     columns = ("metric", "recorded", "reproduced", "difference")
     if as_json:
@@ -95,7 +95,7 @@ def compare(
     from lake import compare as comparing
     from lake import pictures
 
-    root = session.lake_path(lake)
+    root = lake_path(lake)
     found = comparing.compare(root, model_a, model_b, split=split, slides=tuple(slide or ()))
     drawn = []
     if out is not None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CALIBRATIONS = {"platt": "sigmoid", "temperature": "temperature"}  # our name, scikit-learn's
+from lake.choices import CALIBRATIONS
+
 HALF = 0.5
 
 

@@ -13,7 +13,8 @@ import duckdb
 import polars as pl
 
 from lake import models, session, store
-from lake.lesions import FUNCTIONS, Peaks, detect, lesion_metrics
+from lake.choices import Peaks
+from lake.lesions import FUNCTIONS, detect, lesion_metrics
 from lake.patch_metrics import patch_metrics
 from lake.progress import Progress
 from lake.slide_scores import score_slides, slide_metrics

@@ -16,6 +16,7 @@ from lake.files import replacing
 from lake.geojson import Class, PathObject, write_geojson
 from lake.heatmap_grid import PROBABILITY, scored
 from lake.sql_files import query
+from lake.table_files import of_slide
 from udfs.errors import HistolakeError
 from udfs.slide import Area
 
@@ -102,7 +103,8 @@ def scored_tiles(con: duckdb.DuckDBPyConnection, slide_id: str, model: Mapping[s
     Raises HistolakeError when it has scored none.
     """
     which = {"slide_id": slide_id, "model_id": model["model_id"], "patch_set": None}
-    tiles = con.execute(query("app/heatmap_tiles"), which).pl()
+    with of_slide(con, slide_id):
+        tiles = con.execute(query("app/heatmap_tiles"), which).pl()
     if tiles.is_empty():
         raise HistolakeError(
             f"slide {slide_id} has no predictions of model {model['model_id']}; `histolake predict` makes them"

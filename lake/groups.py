@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 
 import polars as pl
 
 from lake import session, store
+from lake.choices import Meaning
 from lake.sql_files import query
 from lake.store import Replacement
 from lake.tables import TABLES
 from udfs.errors import AnnotationError
-
-
-class Meaning(StrEnum):
-    """What a group says of the area that is drawn."""
-
-    tumor = "tumor"
-    normal = "normal"
-    exclusion = "exclusion"
-    none = "none"
-
 
 COLUMNS: dict[Meaning, tuple[int | None, bool]] = {  # label, is_exclusion
     Meaning.tumor: (1, False),

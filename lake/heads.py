@@ -6,10 +6,11 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Parameters = Mapping[str, Any]
 
@@ -36,6 +37,7 @@ def logistic(x: NDArray[np.float32], y: NDArray[np.int64], *, C: float) -> Any:
     the intercept is then moved to the classes' real shares, so that probabilities stay probabilities
     (King and Zeng, Logistic Regression in Rare Events Data, 2001, prior correction).
     """
+    import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -57,6 +59,7 @@ def mlp(x: NDArray[np.float32], y: NDArray[np.int64], *, alpha: float) -> Any:
     Each has a hidden layer of 32 units, its own random start, and an L2 penalty alpha. Classes weigh alike and
     the intercept is moved afterwards, as in `logistic`.
     """
+    import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import Pipeline
@@ -78,6 +81,8 @@ def mlp(x: NDArray[np.float32], y: NDArray[np.int64], *, alpha: float) -> Any:
 
 def _joined(networks: Sequence[Any]) -> Any:
     """One network with the hidden units of all, whose log odds are the mean of theirs."""
+    import numpy as np
+
     layers = [(each.coefs_, each.intercepts_) for each in networks]
     joined = networks[0]
     joined.coefs_ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lake import bootstrap
+from lake.choices import Peaks
 from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
-from udfs.errors import HistolakeError
 
 FUNCTIONS = ("annotated_area", "lesions", "lesions_hit")
 """The SQL functions that a connection for `lesion_metrics` needs."""
@@ -26,32 +26,6 @@ LEFT_OUT = ("test_049", "test_114")
 
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives a slide at which the challenge asks for the sensitivity."""
-
-
-@dataclass(frozen=True)
-class Peaks:
-    """How detections are taken from a heatmap; docs/evaluation.md tells where the defaults come from.
-
-    radius_um: least distance between two peaks, microns. smoothing_um: standard deviation of the
-    Gaussian, microns; 0 for none. min_probability: the lowest peak.
-    """
-
-    radius_um: float = 187.0
-    smoothing_um: float = 0.0
-    min_probability: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.radius_um < np.inf:
-            raise HistolakeError(f"radius of detections, {self.radius_um:g} microns: must be above 0")
-        if not 0 <= self.smoothing_um < np.inf:
-            raise HistolakeError(f"smoothing of heatmaps, {self.smoothing_um:g} microns: must be 0 or above")
-        if not 0 <= self.min_probability <= 1:
-            raise HistolakeError(f"lowest probability of detections, {self.min_probability:g}: must be from 0 to 1")
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        """The values for SQL; floats, so that 187 and 187.0 are one identity."""
-        return {name: float(value) for name, value in asdict(self).items()}
 
 
 def detect(

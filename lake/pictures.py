@@ -20,6 +20,7 @@ from lake.heatmap_frame import BANNER
 from lake.heatmap_grid import DIFFERENCE
 from lake.heatmap_tiff import write_heatmap_tiff
 from lake.sql_files import query
+from lake.table_files import of_slide
 from udfs.errors import HistolakeError
 from udfs.slide import Area
 
@@ -93,7 +94,8 @@ def write_contact_sheet(root: Path, slide_id: str, out: Path, *, patches: int, m
     _refuse_unless_png(out)
     with session.connect(root, udfs=()) as con:
         slide_row(con, slide_id)
-        frame = con.execute(query("app/sample_patches"), {"slide_id": slide_id, "patches": patches}).pl()
+        with of_slide(con, slide_id):
+            frame = con.execute(query("app/sample_patches"), {"slide_id": slide_id, "patches": patches}).pl()
     if frame.is_empty():
         raise HistolakeError(f"slide {slide_id} has no patches; `histolake run` finds them")
     _save(show(frame, mpp=mpp), out)

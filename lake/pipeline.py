@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from lake import executors, session, store
+from lake import executors, session, store, table_files
 from lake.progress import Progress
-from lake.sql_files import Stage, query
+from lake.sql_files import Stage, is_ours, query
 from lake.store import Entry, Replacement
 from lake.tables import ARROW_TYPES, TABLES, Column, Table
 from udfs.errors import EncoderError, HistolakeError, LakeError, ModelError
@@ -99,12 +100,14 @@ def run_stage(
     with session.connect(root, read_only=False) as con:
         for name, rows in (inputs or {}).items():
             con.from_arrow(rows).create(name)
-        units = plan(con, stage, parameters, slides, retry_failed)
+        is_alone = len(_names(slides)) == 1 and is_ours(stage, root)
+        with table_files.of_slide(con, slides[0]) if is_alone else nullcontext():
+            units = plan(con, stage, parameters, slides, retry_failed)
         if not units:
             return summary
         ensure_table(root, con, stage, parameters)
         committer = _Committer(root, stage, parameters, run_id, session.versions(con))
-        worker = _Worker(con, stage, parameters)
+        worker = _Worker(root, con, stage, parameters)
         side_by_side = executors.cores() if max(unit.rows for unit in units) == 1 else 1
         with progress.stage(stage.name, units) as bar:
             try:
@@ -131,6 +134,8 @@ def plan(
     for name in given:
         if parameters.get(name) is not None:
             source = source.filter(duckdb.ColumnExpression(name) == duckdb.ConstantExpression(parameters[name]))
+    if names := _names(slides):  # or the rows of all slides would be counted
+        source = source.filter(duckdb.ColumnExpression("slide_id").isin(*map(duckdb.ConstantExpression, names)))
     has_parts = "part" in source.columns
     keys = ["slide_id", *given, "fingerprint", *(["part"] if has_parts else [])]
     counted = source.aggregate(
@@ -156,11 +161,17 @@ def plan(
     ]
 
 
+def _names(slides: Sequence[str]) -> Sequence[str]:
+    """The patterns, if each of them can only be a slide's name; else nothing."""
+    return () if any(set(pattern) & set("*?[\\") for pattern in slides) else slides
+
+
 class _Worker:
     """Computes units, on a connection of its own for each thread."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> None:
+    def __init__(self, root: Path, con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> None:
         self._con, self._stage = con, stage
+        self._is_ours = is_ours(stage, root)
         self._parameters = {name: parameters[name] for name in stage.parameters}
         self._of_thread = threading.local()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
@@ -172,7 +183,8 @@ class _Worker:
         start = time.monotonic()
         rows, error, errors = None, None, 0
         try:
-            rows = compute(self._of_thread.con, self._stage, unit, self._parameters)
+            with self._files_of(unit):
+                rows = compute(self._of_thread.con, self._stage, unit, self._parameters)
         except duckdb.Error as failure:
             raise_if_general(failure)
             error = reason(failure)
@@ -180,6 +192,10 @@ class _Worker:
             texts = rows["error"].drop_null()
             errors, error = len(texts), texts[0].as_py() if len(texts) else None
         return Result(unit, rows, errors, error, time.monotonic() - start)
+
+    def _files_of(self, unit: Unit) -> AbstractContextManager[None]:
+        """What a stage of our own reads of the large tables are rows of the unit's slide; of others nobody knows."""
+        return table_files.of_slide(self._of_thread.con, unit.slide_id) if self._is_ours else nullcontext()
 
     def interrupt(self) -> None:
         """Stop what is being computed, as soon as the functions that run now return."""
@@ -260,6 +276,7 @@ class _Committer:
         self._parameters = json.dumps(dict(parameters), sort_keys=True, default=str)
         self._versions = json.dumps(versions, sort_keys=True)
         self._waiting: list[Result] = []
+        self._flushed = 0
         self._since = time.monotonic()
 
     def add(self, result: Result) -> None:
@@ -281,6 +298,9 @@ class _Committer:
             store.replace(self._root, self._stage.name, pa.concat_tables(rows), replacements, entries)
         store.record(self._root, [self._entry(result) for result in broken])
         self._waiting = []
+        self._flushed += 1
+        if self._flushed % store.LEDGER_FILES == 0:  # of a long run others read the ledger meanwhile
+            store.tidy_ledger(self._root)
 
     def _fitted(self, rows: pa.Table, unit: Unit) -> pa.Table:
         """The rows with the table's columns and types; the bucket is the unit's."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -20,7 +18,10 @@ import udfs.lesions
 import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
-from lake import sql_files, store
+from lake import sql_files, store, table_files
+from lake.choices import lake_path as lake_path
+from lake.choices import tracing as tracing
+from lake.table_files import Files
 from lake.tables import FORMAT, TABLES
 from udfs.embed import embed_udf
 from udfs.encoders.encoder import Encoder, EncoderSpec
@@ -28,27 +29,11 @@ from udfs.errors import EncoderError, LakeError
 from udfs.predict import Model, predict_udf
 from udfs.registry import UDFS, Udf
 
-DEFAULT_LAKE = "data"
-
 Connection = duckdb.DuckDBPyConnection
 
 
-@dataclass
-class Tracing:
-    """Whether every SQL statement of this process is printed to stderr."""
-
-    on: bool = False
-
-
-tracing = Tracing()
-
 providers: dict[str, str] = {}
 """What computes each encoder that this process has loaded: CUDA, OpenVINO or CPU."""
-
-
-def lake_path(path: str | Path | None = None) -> Path:
-    """The lake meant: `path`, else the environment's HISTOLAKE_LAKE, else ./data."""
-    return Path(path or os.environ.get("HISTOLAKE_LAKE") or DEFAULT_LAKE).expanduser().absolute()
 
 
 def connect(
@@ -82,11 +67,13 @@ def connect(
         con.register(name, _schema(table).empty_table())
     _describe(con, {name: table.version() for name, table in tables.items()})
     _create_views(con, root)  # before the tables have files, which each mention in a view would look through
+    files = {name: Files(table) for name, table in tables.items()}
+    table_files.register(con, files)
     for name, table in tables.items():
         con.unregister(name)
         try:
-            _attach(con, name, table)
-        except duckdb.Error as error:
+            _attach(con, name, table, files[name])
+        except (duckdb.Error, LakeError) as error:
             remedy = "vacuuming deletes old versions' files" if name in (at or {}) else "restore its files"
             raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
     _refuse_newer(con, root)
@@ -122,14 +109,12 @@ def functions(root: Path) -> dict[str, Udf]:
     return {**UDFS, **{each.name: each for each in stateful}}
 
 
-def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
+def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, files: Files) -> None:
     """Make the table readable under its name: the Parquet files of the version, or an empty table."""
-    schema, files = _schema(table), table.file_uris()
-    if files:
-        parquet = con.from_parquet(files, hive_partitioning=True)
-        parquet.select(*[duckdb.ColumnExpression(column) for column in schema.names]).create_view(name)
+    if files.all:
+        table_files.attach(con, name, table, _schema(table), files)
     else:
-        con.from_arrow(schema.empty_table()).create(name)
+        con.from_arrow(_schema(table).empty_table()).create(name)
 
 
 def _schema(table: DeltaTable) -> pa.Schema:

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lake import bootstrap, session, store
-from lake.lesions import Peaks
+from lake.choices import Peaks
 from lake.sql_files import query
 from lake.tables import SLIDE_SCORES
 

@@ -109,6 +109,12 @@ def relations_read(stage: Stage, lake: Path | None = None) -> set[str]:
     return _reads(stage.select, views)
 
 
+def is_ours(stage: Stage, lake: Path) -> bool:
+    """Whether the stage and all views that it reads are the project's, and none of them the lake's."""
+    file, own_views = SQL / f"{stage.name}.sql", {path.stem for path in (lake / "sql" / "views").glob("*.sql")}
+    return file.is_file() and stage.select == query(stage.name) and not relations_read(stage, lake) & own_views
+
+
 def view_files(lake: Path | None = None) -> list[Path]:
     """The views: the project's, and those in the lake's folder sql/views/."""
     folders = [SQL / "views"] + ([lake / "sql" / "views"] if lake is not None else [])

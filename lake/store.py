@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
 from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundError
 
 from lake.conflicts import persist
@@ -29,6 +29,9 @@ METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger ro
 CODE_VERSION = version("histolake")
 LEDGER_FILES = 256  # more of them, one a commit, make reading the ledger slow
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
+
+# old versions stay readable until they are vacuumed; and looking for those of 30 days ago took a third of a commit
+HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 
 Value = str | int | float | None
 
@@ -152,7 +155,8 @@ def _add_columns(root: Path, table: Table, usual: Mapping[str, Any], run_id: str
     data = filled.select(table.schema.names).to_arrow().cast(table.schema)
 
     def attempt() -> int:
-        write_deltalake(open_table(root, table.name), data, mode="overwrite", schema_mode="overwrite")
+        old = open_table(root, table.name)
+        write_deltalake(old, data, mode="overwrite", schema_mode="overwrite", post_commithook_properties=HOOKS)
         return open_table(root, table.name).version()
 
     number = persist(root / table.name, attempt)
@@ -286,17 +290,18 @@ def replace(
     properties = CommitProperties(
         custom_metadata={METADATA: json.dumps([asdict(one) for one in stamped])}, max_commit_retries=100
     )
+    how: dict[str, Any] = {"commit_properties": properties, "post_commithook_properties": HOOKS}
     predicate = " or ".join(replacement.predicate() for replacement in replacements)
 
     def attempt() -> int | None:
         table = open_table(root, name)
         before = table.version()
         if not replacements:
-            write_deltalake(table, rows, mode="append", commit_properties=properties)
+            write_deltalake(table, rows, mode="append", **how)
         elif rows.num_rows:
-            write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
+            write_deltalake(table, rows, mode="overwrite", predicate=predicate, **how)
         else:
-            table.delete(predicate, commit_properties=properties)
+            table.delete(predicate, **how)
         return table.version() if table.version() != before else None
 
     committed = persist(root / name, attempt)
@@ -330,18 +335,27 @@ def append(root: Path, name: str, rows: Sequence[Mapping[str, Any]], run_id: str
 
 
 def record(root: Path, entries: Sequence[Entry]) -> None:
-    """Write ledger rows. Those of a commit take the place of the same commit's, so twice is once."""
-    by_commit: dict[tuple[str, int | None], list[Entry]] = {}
+    """Write ledger rows. Those of a commit take the place of the same commit's, so twice is once.
+
+    Not of all of its version: beside other writers a compaction may tell a later version than that of its own commit.
+    """
+    by_commit: dict[tuple[str, int | None, str], list[Entry]] = {}
     for one in _stamped(entries):
-        by_commit.setdefault((one.stage, one.table_version), []).append(one)
-    for (stage, number), group in by_commit.items():
+        by_commit.setdefault((one.stage, one.table_version, one.run_id), []).append(one)
+    for (stage, number, run_id), group in by_commit.items():
         rows = _ledger_rows(group)
-        predicate = None if number is None else _equal({"stage": stage, "table_version": number})
+        same = {"stage": stage, "table_version": number, "run_id": run_id}
+        predicate = None if number is None else _equal(same)
 
         def attempt(rows: pa.Table = rows, predicate: str | None = predicate) -> None:
-            mode: Any = "append" if predicate is None else "overwrite"
-            retries = CommitProperties(max_commit_retries=100)
-            write_deltalake(open_table(root, "runs"), rows, mode=mode, predicate=predicate, commit_properties=retries)
+            write_deltalake(
+                open_table(root, "runs"),
+                rows,
+                mode="append" if predicate is None else "overwrite",  # type: ignore[call-overload]
+                predicate=predicate,
+                commit_properties=CommitProperties(max_commit_retries=100),
+                post_commithook_properties=HOOKS,
+            )
 
         persist(root / "runs", attempt)
 
@@ -382,7 +396,7 @@ def compact(root: Path, name: str) -> tuple[int, int]:
 
     def attempt() -> tuple[int, int]:
         table = open_table(root, name)
-        merged = table.optimize.compact()["numFilesRemoved"]
+        merged = table.optimize.compact(post_commithook_properties=HOOKS)["numFilesRemoved"]
         return int(merged), table.version()
 
     return persist(root / name, attempt)

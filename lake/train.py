@@ -12,7 +12,8 @@ import duckdb
 import numpy as np
 
 from lake import models, session, store
-from lake.decision import CALIBRATIONS, best_threshold, calibrated
+from lake.choices import CALIBRATIONS
+from lake.decision import best_threshold, calibrated
 from lake.heads import HEADS
 from lake.selection import Chosen, TrainingSet, choose
 from lake.sql_files import query

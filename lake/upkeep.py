@@ -61,7 +61,9 @@ def optimize(root: Path, name: str) -> int:
 def vacuum(root: Path, name: str, retention_hours: int) -> int:
     """Delete files that no version of the last `retention_hours` needs; returns how many."""
     table = store.open_table(root, name)
-    deleted = table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False)
+    deleted = table.vacuum(
+        retention_hours, dry_run=False, enforce_retention_duration=False, post_commithook_properties=store.HOOKS
+    )
     if deleted and name != "runs":
         _record(root, name, table.version(), "vacuum")
     return len(deleted)

@@ -10,6 +10,7 @@ import polars as pl
 import streamlit as st
 
 from lake import lesions
+from lake.choices import Peaks
 from lake.compare import Comparison, compare
 from lake.ledger import ask
 from lake.mlflow_runs import Run, runs
@@ -66,7 +67,7 @@ def froc_curve(lake: Lake, model_id: str, patch_set: str, parameters: str) -> pl
     mpp = told.pop("mpp")
     with connection(lake, lesions.FUNCTIONS) as con:
         model = {"model_id": model_id}
-        found = lesions.findings(con, model, patch_set=patch_set, peaks=lesions.Peaks(**told), mpp=mpp)
+        found = lesions.findings(con, model, patch_set=patch_set, peaks=Peaks(**told), mpp=mpp)
         return lesions.froc_curve(con, found).filter(variant="official")
 
 

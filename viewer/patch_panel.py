@@ -12,6 +12,7 @@ from PIL import Image
 from lake.contact_sheet import show
 from lake.places import Place, patches_at
 from lake.sql_files import query
+from lake.table_files import of_slide
 from udfs.errors import HistolakeError
 from viewer.reading import Lake, Row, connection, refresh
 from viewer.slides import model, slide
@@ -35,7 +36,7 @@ def find_patch(lake: Lake, asked: Row) -> Row:
     """
     slide_id = asked["slide_id"]
     scored = model(lake, slide_id, asked["model_id"]) if asked["model_id"] else None
-    with connection(lake) as con:
+    with connection(lake) as con, of_slide(con, slide_id):
         [patch] = patches_at(con, [Place(slide_id, asked["x"], asked["y"])], scored, asked["patch_set"])
     facts = slide(lake, slide_id)
     told = {name: facts[name] for name in ("path", "mpp_x", "mpp_y")}

@@ -14,8 +14,8 @@ import polars as pl
 import streamlit as st
 
 from lake import session, store
+from lake.choices import Peaks
 from lake.ledger import entries
-from lake.lesions import Peaks
 from lake.slide_scores import TOP
 from lake.sql_files import query
 from udfs.errors import LakeError

@@ -7,9 +7,10 @@ from functools import lru_cache
 import polars as pl
 
 from lake import session, store
-from lake.lesions import Peaks
+from lake.choices import Peaks
 from lake.patch_grid import PatchGrid, lattice, outcome_grid, probability_grid
 from lake.sql_files import query
+from lake.table_files import of_slide
 from udfs.errors import HistolakeError
 from viewer.reading import Lake, Row, connected, connection
 
@@ -63,7 +64,7 @@ def model(lake: Lake, slide_id: str, model_id: str | None) -> Row:
 def heatmap(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchGrid:
     """The model's probabilities of the slide's patches. Raises HistolakeError when it has scored none."""
     where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
-    with connection(lake) as con:
+    with connection(lake) as con, of_slide(con, slide_id):
         tiles = con.execute(query("app/heatmap_tiles"), where).pl()
     if tiles.is_empty():
         raise HistolakeError(
@@ -78,7 +79,7 @@ def outcomes(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> PatchG
     """How the model does on labelled patches, cell by cell of the heatmap. Raises HistolakeError as `heatmap`."""
     cells = heatmap(lake, slide_id, model_id, patch_set).where
     where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
-    with connection(lake) as con:
+    with connection(lake) as con, of_slide(con, slide_id):
         return outcome_grid(con.execute(query("app/heatmap_outcomes"), where).pl(), cells)
 
 
@@ -87,7 +88,7 @@ def hotspots(lake: Lake, slide_id: str, model_id: str, patch_set: str) -> pl.Dat
     """The rows of sql/app/hotspots.sql."""
     where = {"slide_id": slide_id, "model_id": model_id, "patch_set": patch_set}
     search = {**Peaks().parameters, "candidates": HOTSPOT_CANDIDATES, "hotspots": HOTSPOTS}
-    with connection(lake) as con:
+    with connection(lake) as con, of_slide(con, slide_id):
         return con.execute(query("app/hotspots"), {**where, **search}).pl()
 
 

@@ -16,8 +16,9 @@ from shapely.geometry import shape
 from support import TestLake, asap, write_slide
 
 from lake import store
+from lake.choices import Peaks
 from lake.heatmap import probability_colors
-from lake.lesions import Peaks, detect
+from lake.lesions import detect
 
 
 def features(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -195,6 +196,15 @@ def test_recording_a_commit_twice_is_recording_it_once(root: Path) -> None:
     assert store.rows(root, "runs").filter(stage="predictions").to_dicts() == [once]
 
 
+def test_another_run_that_names_the_same_version_takes_no_entry_away(root: Path) -> None:
+    """Beside other writers a compaction may take a later commit for its own."""
+    write(root, "a", 3)
+    upkeep = store.entry("predictions", run_id="upkeep", parameters={"operation": "optimize"})
+    version = store.open_table(root, "predictions").version()
+    store.record(root, [replace(upkeep, table_version=version)])
+    assert set(store.rows(root, "runs").filter(stage="predictions")["run_id"]) == {"a-0.5", "upkeep"}
+
+
 def test_old_versions_stay_readable_until_they_are_vacuumed(root: Path) -> None:
     for count in (1, 2, 3):
         write(root, "a", count)
@@ -203,6 +213,29 @@ def test_old_versions_stay_readable_until_they_are_vacuumed(root: Path) -> None:
     assert [commit["rows"] for commit in upkeep.history(root, "predictions")] == [3, 2, 1, None]
     assert upkeep.vacuum(root, "predictions", 0) == 2
     assert connect(root).table("predictions").aggregate("count(*)").fetchall() == [(3,)]
+
+
+def test_versions_of_long_ago_are_not_forgotten(root: Path) -> None:
+    for count in (1, 2, 3):
+        write(root, "a", count)
+    for name in ("predictions", "runs"):
+        store.open_table(root, name).create_checkpoint()
+        for file in (root / name / "_delta_log").iterdir():
+            os.utime(file, (0, 0))
+    write(root, "a", 4)
+    store.optimize(root, "predictions")
+    for number in (1, 2, 3, 4):
+        assert connect(root, at={"predictions": number}).table("predictions").pl().height == number
+    assert store.moment(root, {"predictions": 1})["runs"] < store.moment(root, {"predictions": 2})["runs"]
+
+
+def test_every_hundredth_version_leaves_a_checkpoint(root: Path) -> None:
+    """Else a commit reads all commits before it."""
+    log = root / "predictions" / "_delta_log"
+    for number in range(1, 99):
+        (log / f"{number:020d}.json").write_text('{"commitInfo": {"timestamp": 0, "operation": "WRITE"}}\n')
+    write(root, "a", 1)
+    assert [file.name for file in log.glob("*.checkpoint.parquet")] == [f"{99:020d}.checkpoint.parquet"]
 
 
 def test_compaction_merges_files_and_readers_follow(root: Path) -> None:

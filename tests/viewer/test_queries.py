@@ -18,7 +18,7 @@ from sklearn.metrics import auc, precision_recall_curve, roc_curve
 from support import TestLake, asap
 
 from lake import models, session, store
-from lake.lesions import Peaks
+from lake.choices import Peaks
 from lake.sql_files import query
 from lake.tables import TABLES
 

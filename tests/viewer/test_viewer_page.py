@@ -13,7 +13,7 @@ from support import TestLake, write_slide
 from viewer_support import Open, words
 
 from lake import store
-from lake.lesions import Peaks
+from lake.choices import Peaks
 
 
 def panes(app: AppTest) -> list[dict[str, Any]]:

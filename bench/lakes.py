@@ -1,0 +1,366 @@
+"""Lakes of any size, written as the stages write them, ledger included; probabilities and embeddings are made up.
+
+A stage commits whenever it holds 8,192 rows, and a commit writes a file a bucket: a table has the same files here.
+Only the commits are fewer, each of many files, so that a hundred million rows take minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from app_slide import EDGE, MPP
+from deltalake.transaction import AddAction
+
+from lake import executors, pipeline, store
+from lake.choices import Peaks
+from lake.slide_scores import TOP
+from lake.sql_files import SQL
+from lake.store import Entry
+from lake.tables import TABLES
+
+SPAN = 102  # of a patch, level-0 px: 100,000 of them fit
+PEAKS = 8  # detections a slide
+PART = 8192  # patches of a unit of work
+DIMS = 4  # of an embedding: as many as it takes to be one
+FILES_A_COMMIT = 128
+SPLITS = ("train", "train", "train", "validation", "test")
+
+PATCH_SET, ENCODER, MODEL = "grid-102px-0.25mpp-bench", "bench-encoder", "bench-model"
+
+TILING = {"patch_set": PATCH_SET}
+EMBEDDED = {**TILING, "encoder_id": ENCODER}
+IDENTITIES = {"patches": TILING, "features": EMBEDDED, "predictions": {**EMBEDDED, "model_id": MODEL}}
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A slide of the lake, and how many patches it has."""
+
+    slide_id: str
+    path: Path
+    patches: int
+    bucket: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its row in slides."""
+        return f"fingerprint-{self.slide_id}"
+
+    def rows(self, part: int) -> int:
+        """Patches of one of its units."""
+        return min(PART, self.patches - part * PART)
+
+
+Unit = tuple[Slide, int]
+"""A slide's range of patches."""
+
+
+def units_of(slides: Sequence[Slide]) -> list[Unit]:
+    """All units of the slides."""
+    return [(slide, part) for slide in slides for part in range(-(-slide.patches // PART))]
+
+
+def named(sizes: Mapping[str, int], path: Callable[[str], Path]) -> list[Slide]:
+    """Slides of these names and numbers of patches, each with its bucket; `path` tells where a slide's file is."""
+    with duckdb.connect() as con:
+        con.execute((SQL / "macros/bucket_of.sql").read_text(encoding="utf-8"))
+        names = pa.table({"slide_id": pa.array(sizes, pa.string())})
+        buckets = dict(con.from_arrow(names).project("slide_id, bucket_of(slide_id)").fetchall())
+    return [Slide(name, path(name), patches, buckets[name]) for name, patches in sizes.items()]
+
+
+def alike(slides: int, patches: int) -> list[Slide]:
+    """Slides of equally many patches, whose files nobody will read."""
+    return named(
+        {f"slide {number:05d}": patches for number in range(slides)}, lambda name: Path("/nowhere") / f"{name}.tif"
+    )
+
+
+def write(root: Path, slides: Sequence[Slide], tables: Sequence[str] = ("patches", "predictions")) -> Path:
+    """Make a lake of the slides; returns its folder.
+
+    tables: the large ones that shall have rows; of the others only the ledger tells.
+    """
+    store.create(root)
+    add_choices(root)
+    add_slides(root, slides)
+    for stage in IDENTITIES:
+        add_units(root, stage, units_of(slides), has_rows=stage in tables)
+    _write_findings(root, slides)
+    finish(root)
+    return root
+
+
+def finish(root: Path) -> None:
+    """What ends a run: the ledger is tidied. The champion comes last, and tells that the lake is whole."""
+    store.tidy_ledger(root)
+    _put(root, "settings", {"name": "champion", "value": MODEL})
+
+
+def is_whole(root: Path) -> bool:
+    """Whether a lake was written to its end."""
+    return store.is_lake(root) and store.setting(root, "champion") is not None
+
+
+def add_choices(root: Path) -> None:
+    """The tiling, the encoder and the model."""
+    patch_set = {
+        "patch_set": PATCH_SET,
+        "tiling": "grid",
+        "patch_px": SPAN,
+        "mpp": MPP,
+        "stride_px": SPAN,
+        "min_tissue": 0.1,
+        "tissue_od": 0.05,
+        "allow_upsampling": False,
+    }
+    model = {
+        "model_id": MODEL,
+        "encoder_id": ENCODER,
+        "patch_set": PATCH_SET,
+        "patch_px": SPAN,
+        "mpp": MPP,
+        "label_rule": "centre",
+        "dims": DIMS,
+        "uri": "models:/histolake/1",
+        "artifact": "mlflow",
+        "protocol": "by_slide",
+        "head": "logistic",
+        "calibration": "none",
+        "threshold": 0.5,
+        "trained_at": datetime.now(UTC),
+        "training_slides": "[]",
+        "table_versions": "{}",
+        "code_version": store.CODE_VERSION,
+    }
+    _put(root, "patch_sets", patch_set)
+    _put(root, "models", model)
+    for name, value in (("patch_set", PATCH_SET), ("encoder_id", ENCODER)):
+        _put(root, "settings", {"name": name, "value": value})
+
+
+def _put(root: Path, table: str, row: Mapping[str, Any]) -> None:
+    store.put(root, table, [{**dict.fromkeys(TABLES[table].schema.names), **row}], "bench")
+
+
+def add_slides(root: Path, slides: Sequence[Slide]) -> None:
+    """Rows of `slides`, as ingest would write them."""
+    rows = [
+        {
+            "slide_id": slide.slide_id,
+            "path": str(slide.path),
+            "vendor": "generic-tiff",
+            "width": EDGE,
+            "height": EDGE,
+            "level_count": 7,
+            "mpp_x": MPP,
+            "mpp_y": MPP,
+            "mpp_source": "slide",
+            "bytes": slide.path.stat().st_size if slide.path.exists() else 0,
+            "fingerprint": slide.fingerprint,
+            "split": SPLITS[number % len(SPLITS)],
+            "label": "tumor" if number % 2 else "normal",
+            "status": "ok",
+        }
+        for number, slide in enumerate(slides)
+    ]
+    table = pa.Table.from_pylist(rows, schema=TABLES["slides"].schema)
+    store.replace(root, "slides", table, [], [_entry("slides", slide, {}, rows=1) for slide in slides])
+
+
+def add_units(root: Path, stage: str, units: Sequence[Unit], *, has_rows: bool = True) -> None:
+    """A stage's rows of the units, and its ledger; the ledger alone without `has_rows`."""
+    files = _files(units)
+    with ThreadPoolExecutor(executors.cores()) as pool:
+        while some := list(itertools.islice(files, FILES_A_COMMIT)):
+            entries = [_entry(stage, slide, IDENTITIES[stage], rows=slide.rows(part), part=part) for slide, part in
+                       itertools.chain(*some)]  # fmt: skip
+            if not has_rows:
+                store.record(root, entries)
+                continue
+            actions = list(pool.map(partial(_file, root, stage), some))
+            table = store.open_table(root, stage)
+            table.create_write_transaction([*actions], "append", TABLES[stage].schema, ["bucket"])
+            number = store.open_table(root, stage).version()
+            store.record(root, [replace(each, table_version=number) for each in entries])
+
+
+def _files(units: Sequence[Unit]) -> Iterator[list[Unit]]:
+    """The units of each file: a commit ends when it has 8,192 rows, or 64 units, and has a file a bucket."""
+    waiting: dict[int, list[Unit]] = {}
+    rows = count = 0
+    for slide, part in units:
+        waiting.setdefault(slide.bucket, []).append((slide, part))
+        rows, count = rows + slide.rows(part), count + 1
+        if rows >= pipeline.COMMIT_ROWS or count >= pipeline.COMMIT_UNITS:
+            yield from waiting.values()
+            waiting, rows, count = {}, 0, 0
+    yield from waiting.values()
+
+
+def _file(root: Path, stage: str, units: Sequence[Unit]) -> AddAction:
+    """Write the units' rows, as one file of the stage's table."""
+    rows = pa.concat_tables([unit_rows(stage, unit) for unit in units]).drop_columns("bucket")
+    [bucket] = {slide.bucket for slide, _ in units}
+    name = f"bucket={bucket}/part-{uuid.uuid4()}.parquet"
+    path = root / stage / name
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(rows, path)
+    return AddAction(
+        name, path.stat().st_size, {"bucket": str(bucket)}, int(time.time() * 1000), True, json.dumps(_statistics(rows))
+    )
+
+
+def _statistics(rows: pa.Table) -> dict[str, Any]:
+    """What Delta's log keeps of a file."""
+    extremes = {
+        name: pc.min_max(rows[name]).as_py() for name in rows.column_names if not pa.types.is_list(rows[name].type)
+    }
+    known = {name: each for name, each in extremes.items() if each["min"] is not None}
+    return {
+        "numRecords": rows.num_rows,
+        "minValues": {name: each["min"] for name, each in known.items()},
+        "maxValues": {name: each["max"] for name, each in known.items()},
+        "nullCount": {name: rows[name].null_count for name in rows.column_names},
+    }
+
+
+def unit_rows(stage: str, unit: Unit) -> pa.Table:
+    """A unit's patches, embeddings or predictions: warm regions on a cold ground, the same each time."""
+    slide, part = unit
+    side, schema = EDGE // SPAN, TABLES[stage].schema
+    rng = np.random.default_rng([part, *slide.slide_id.encode()])
+    patches = part * PART + np.arange(slide.rows(part))
+    row, column = np.divmod(patches, side)
+    spots = np.random.default_rng(slide.bucket).uniform(0, side, (6, 2))
+    far = np.hypot(column[:, None] - spots[:, 0], row[:, None] - spots[:, 1]).min(axis=1)
+    columns: dict[str, Any] = {
+        "slide_id": slide.slide_id,
+        "patch_set": PATCH_SET,
+        "encoder_id": ENCODER,
+        "model_id": MODEL,
+        "part": part,
+        "x": column * SPAN,
+        "y": row * SPAN,
+        "span_x": float(SPAN),
+        "span_y": float(SPAN),
+        "mpp": MPP,
+        "tissue": rng.uniform(0.1, 1, len(patches)),
+        "probability": np.clip(np.exp(-((far / 12) ** 2)) * 0.9 + rng.uniform(0, 0.1, len(patches)), 0, 1),
+        "embedding": pa.FixedSizeListArray.from_arrays(rng.random(len(patches) * DIMS, np.float32), DIMS),
+        "error": None,
+        "fingerprint": slide.fingerprint,
+        "bucket": slide.bucket,
+    }
+    arrays = {field.name: _column(columns[field.name], field, len(patches)) for field in schema}
+    return pa.table(arrays, schema=schema)
+
+
+def _column(value: Any, field: pa.Field, rows: int) -> pa.Array:
+    if isinstance(value, np.ndarray):
+        return pa.array(value, field.type)
+    if isinstance(value, pa.Array):
+        return value.cast(field.type)
+    return pa.repeat(pa.scalar(value, field.type), rows)
+
+
+def write_log(root: Path, entries: int, *, has_checkpoint: bool) -> None:
+    """A lake whose predictions have a log of so many commits of a file each; of the files only the log tells."""
+    store.create(root)
+    [slide] = named({"bench": PART}, Path)
+    statistics = _statistics(unit_rows("predictions", (slide, 0)).drop_columns("bucket"))
+    for number in range(1, entries + 1):
+        name = f"slide {number:05d}"
+        for extremes in (statistics["minValues"], statistics["maxValues"]):
+            extremes["slide_id"] = name
+        bucket = number % 16
+        add = {
+            "path": f"bucket={bucket}/part-{number}.parquet",
+            "partitionValues": {"bucket": str(bucket)},
+            "size": 100_000,
+            "modificationTime": 0,
+            "dataChange": True,
+            "stats": json.dumps(statistics),
+        }
+        lines = [{"commitInfo": {"timestamp": 0, "operation": "WRITE"}}, {"add": add}]
+        file = root / "predictions" / "_delta_log" / f"{number:020d}.json"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    if has_checkpoint:
+        store.open_table(root, "predictions").create_checkpoint()
+
+
+def _write_findings(root: Path, slides: Sequence[Slide]) -> None:
+    """Detections and slide scores."""
+    rng = np.random.default_rng(1)
+    owner = {"patch_set": PATCH_SET, "model_id": MODEL}
+    peaks = {**owner, **Peaks().parameters}
+    whole = _whole(slides)
+    found = [
+        {**peaks, "slide_id": slide.slide_id, "x": x, "y": y, "probability": chance, "fingerprint": mark}
+        | {"bucket": slide.bucket}
+        for slide, mark in zip(slides, whole, strict=True)
+        for x, y, chance in rng.uniform((0, 0, 0.1), (EDGE, EDGE, 1), (PEAKS, 3)).tolist()
+    ]
+    table = pa.Table.from_pylist(found, schema=TABLES["detections"].schema)
+    entries = [
+        _entry("detections", slide, peaks, rows=PEAKS, fingerprint=mark)
+        for slide, mark in zip(slides, whole, strict=True)
+    ]
+    store.replace(root, "detections", table, [], entries)
+    scores = [
+        {**owner, "slide_id": slide.slide_id, "name": name, "score": score, "fingerprint": slide.fingerprint}
+        for slide in slides
+        for name, score in (("max", rng.uniform(0.9, 1)), (f"mean_top{TOP}", rng.uniform(0.8, 0.9)))
+    ]
+    done = store.entry("slide_scores", run_id="bench", rows=len(scores), parameters={**peaks, "top": TOP})
+    store.replace(root, "slide_scores", pa.Table.from_pylist(scores, schema=TABLES["slide_scores"].schema), [], [done])
+
+
+def _whole(slides: Sequence[Slide]) -> list[str]:
+    """heatmaps.fingerprint of the slides."""
+    return [
+        hashlib.md5(f"{slide.fingerprint}:{slide.patches}".encode(), usedforsecurity=False).hexdigest()
+        for slide in slides
+    ]
+
+
+def _entry(
+    stage: str,
+    slide: Slide,
+    identity: Mapping[str, Any],
+    *,
+    rows: int,
+    part: int = 0,
+    fingerprint: str | None = None,
+) -> Entry:
+    return Entry(
+        run_id="bench",
+        stage=stage,
+        slide_id=slide.slide_id,
+        identity=json.dumps(identity, separators=(",", ":")),
+        part=part,
+        fingerprint=fingerprint or slide.fingerprint,
+        status="ok",
+        rows=rows,
+        errors=0,
+        error=None,
+        seconds=1.0,
+        input_versions="{}",
+        parameters=json.dumps({"tissue_od": 0.05}),
+    )
