@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def connect(
     """DuckDB with the lake's tables and views, all as of one consistent moment, and its functions.
 
     path: the lake, see `lake_path`. read_only=False makes a lake that is not there and mends its
-    ledger. udfs: names of the functions wanted; all of them by default. at: the Delta version of
-    single tables to read instead. The encoder and MLflow are loaded by the first call that needs them.
+    ledger. udfs: names of the functions wanted; all of them by default; views of the lake that call
+    another are not there. at: the Delta version of single tables to read instead. The encoder and MLflow
+    are loaded by the first call that needs them.
     The table `snapshot` tells which version of every table is seen; `functions` lists the UDFs.
     Raises LakeError when there is no lake, or it was written by a newer histolake.
     """
@@ -66,6 +68,7 @@ def connect(
     for name, table in tables.items():
         con.register(name, _schema(table).empty_table())
     _describe(con, {name: table.version() for name, table in tables.items()})
+    _register(con, root, udfs)
     _create_views(con, root)  # before the tables have files, which each mention in a view would look through
     files = {name: Files(table) for name, table in tables.items()}
     table_files.register(con, files)
@@ -77,7 +80,6 @@ def connect(
             remedy = "vacuuming deletes old versions' files" if name in (at or {}) else "restore its files"
             raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
     _refuse_newer(con, root)
-    _register(con, root, udfs)
     return con
 
 
@@ -161,12 +163,25 @@ def _register(con: duckdb.DuckDBPyConnection, root: Path, wanted: Iterable[str] 
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Make the project's views and the lake's own; without those that call a function which this connection lacks."""
     for macro in sorted((sql_files.SQL / "macros").glob("*.sql")):
         con.execute(macro.read_text(encoding="utf-8"))
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in sql_files.view_files(root)}
+    files = {path.stem: path for path in sql_files.view_files(root)}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
     reads = {name: sql_files.tables_named(text) for name, text in texts.items()}
+    left_out: set[str] = set()
     for name in sql_files.in_order(reads):
-        con.execute(f'create view "{name}" as {texts[name]}')  # a relation's create_view binds all beneath three times
+        if reads[name] & left_out:
+            left_out.add(name)
+            continue
+        try:
+            con.execute(f'create view "{name}" as {texts[name]}')  # a relation's create_view binds all beneath thrice
+        except duckdb.Error as error:
+            unknown = re.search(r"Function with name (\w+) does not exist", str(error))
+            if not unknown or unknown[1] not in functions(root):
+                why = str(error).partition("\n")[0]
+                raise LakeError(f"{files[name]}: {why}; correct the view, or take it away") from error
+            left_out.add(name)
 
 
 def _encoder_loader(root: Path) -> Callable[[str], Encoder]:

@@ -223,7 +223,7 @@ def test_versions_of_long_ago_are_not_forgotten(root: Path) -> None:
         for file in (root / name / "_delta_log").iterdir():
             os.utime(file, (0, 0))
     write(root, "a", 4)
-    store.optimize(root, "predictions")
+    upkeep.optimize(root, "predictions")
     for number in (1, 2, 3, 4):
         assert connect(root, at={"predictions": number}).table("predictions").pl().height == number
     assert store.moment(root, {"predictions": 1})["runs"] < store.moment(root, {"predictions": 2})["runs"]
