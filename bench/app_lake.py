@@ -6,9 +6,7 @@ slides are links to one pyramid of generated tissue.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 from app_slide import EDGE, MPP, write_slide
+from lake_rows import PART, Slide, add, entry, parts, put, slides_of
 
 from lake import store
 from lake.lesions import Peaks
 from lake.slide_scores import TOP
-from lake.sql_files import SQL
-from lake.store import Entry
 from lake.tables import TABLES
 
 SLIDES = 1000
@@ -31,24 +28,9 @@ LARGE_PATCHES = 100_000
 PREDICTIONS = 10_000_000
 SPAN = 102  # of a patch, level-0 px: 100,000 of them fit
 PEAKS = 8  # detections a slide
-PART = 8192  # patches of a unit of work
 SLIDES_A_COMMIT = 8  # as the stages commit: some 80,000 rows
 
 PATCH_SET, ENCODER, MODEL = "grid-102px-0.25mpp-bench", "bench-encoder", "bench-model"
-
-
-@dataclass(frozen=True)
-class Slide:
-    """A slide of the lake, and how many patches it has."""
-
-    slide_id: str
-    patches: int
-    bucket: int
-
-    @property
-    def fingerprint(self) -> str:
-        """Of its row in slides."""
-        return f"fingerprint-{self.slide_id}"
 
 
 def write(folder: Path) -> Path:
@@ -57,7 +39,7 @@ def write(folder: Path) -> Path:
     write_slide(file)
     root = folder / "lake"
     store.create(root)
-    slides = list(_slides())
+    slides = _slides()
     (folder / "slides").mkdir()
     for slide in slides:
         _path(folder, slide).symlink_to(file)
@@ -68,14 +50,10 @@ def write(folder: Path) -> Path:
     return root
 
 
-def _slides() -> Iterator[Slide]:
+def _slides() -> list[Slide]:
     names = [LARGE, *(f"slide {number:04d}" for number in range(1, SLIDES))]
     others = -(-(PREDICTIONS - LARGE_PATCHES) // (SLIDES - 1))
-    with duckdb.connect() as con:
-        con.execute((SQL / "macros/bucket_of.sql").read_text(encoding="utf-8"))
-        for name in names:
-            [(bucket,)] = con.execute("select bucket_of($name)", {"name": name}).fetchall()
-            yield Slide(name, LARGE_PATCHES if name == LARGE else others, bucket)
+    return slides_of({name: LARGE_PATCHES if name == LARGE else others for name in names})
 
 
 def _path(folder: Path, slide: Slide) -> Path:
@@ -113,14 +91,10 @@ def _write_choices(root: Path) -> None:
         "table_versions": "{}",
         "code_version": store.CODE_VERSION,
     }
-    _put(root, "patch_sets", patch_set)
-    _put(root, "models", model)
+    put(root, "patch_sets", patch_set)
+    put(root, "models", model)
     for name, value in (("patch_set", PATCH_SET), ("encoder_id", ENCODER), ("champion", MODEL)):
-        _put(root, "settings", {"name": name, "value": value})
-
-
-def _put(root: Path, table: str, row: Mapping[str, Any]) -> None:
-    store.put(root, table, [{**dict.fromkeys(TABLES[table].schema.names), **row}], "bench")
+        put(root, "settings", {"name": name, "value": value})
 
 
 def _write_slides(root: Path, folder: Path, slides: Sequence[Slide], size: int) -> None:
@@ -145,7 +119,7 @@ def _write_slides(root: Path, folder: Path, slides: Sequence[Slide], size: int) 
         for number, slide in enumerate(slides)
     ]
     table = pa.Table.from_pylist(rows, schema=TABLES["slides"].schema)
-    store.replace(root, "slides", table, [], [_entry("slides", slide, {}, rows=1) for slide in slides])
+    store.replace(root, "slides", table, [], [entry("slides", slide, {}, rows=1) for slide in slides])
 
 
 def _write_patches(root: Path, slides: Sequence[Slide]) -> None:
@@ -157,9 +131,9 @@ def _write_patches(root: Path, slides: Sequence[Slide]) -> None:
     for first in range(0, len(slides), SLIDES_A_COMMIT):
         some = slides[first : first + SLIDES_A_COMMIT]
         rows = [_heatmap(slide, rng) for slide in some]
-        _add(root, "patches", rows, [each for slide in some for each in _parts("patches", slide, tiling)])
-        store.record(root, [each for slide in some for each in _parts("features", slide, featured)])
-        _add(root, "predictions", rows, [each for slide in some for each in _parts("predictions", slide, scored)])
+        add(root, "patches", rows, [each for slide in some for each in parts("patches", slide, tiling)])
+        store.record(root, [each for slide in some for each in parts("features", slide, featured)])
+        add(root, "predictions", rows, [each for slide in some for each in parts("predictions", slide, scored)])
 
 
 def _heatmap(slide: Slide, rng: np.random.Generator) -> dict[str, Any]:
@@ -186,23 +160,6 @@ def _heatmap(slide: Slide, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def _add(root: Path, name: str, slides: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> None:
-    schema = TABLES[name].schema
-    tables = [
-        pa.table(
-            {
-                field.name: pa.array(value, field.type)
-                if isinstance(value := columns[field.name], np.ndarray)
-                else pa.repeat(pa.scalar(value, field.type), columns["rows"])
-                for field in schema
-            },
-            schema=schema,
-        )
-        for columns in slides
-    ]
-    store.replace(root, name, pa.concat_tables(tables), [], entries)
-
-
 def _write_findings(root: Path, slides: Sequence[Slide]) -> None:
     """Detections and slide scores."""
     rng = np.random.default_rng(1)
@@ -215,7 +172,7 @@ def _write_findings(root: Path, slides: Sequence[Slide]) -> None:
         for x, y, chance in rng.uniform((0, 0, 0.1), (EDGE, EDGE, 1), (PEAKS, 3)).tolist()
     ]
     table = pa.Table.from_pylist(found, schema=TABLES["detections"].schema)
-    entries = [_entry("detections", slide, peaks, rows=PEAKS, fingerprint=_whole(slide)) for slide in slides]
+    entries = [entry("detections", slide, peaks, rows=PEAKS, fingerprint=_whole(slide)) for slide in slides]
     store.replace(root, "detections", table, [], entries)
     scores = [
         {**owner, "slide_id": slide.slide_id, "name": name, "score": score, "fingerprint": slide.fingerprint}
@@ -230,34 +187,3 @@ def _whole(slide: Slide) -> str:
     """heatmaps.fingerprint of the slide."""
     [(found,)] = duckdb.execute("select md5($text)", {"text": f"{slide.fingerprint}:{slide.patches}"}).fetchall()
     return str(found)
-
-
-def _parts(stage: str, slide: Slide, identity: Mapping[str, Any]) -> Iterator[Entry]:
-    for part in range(-(-slide.patches // PART)):
-        yield _entry(stage, slide, identity, rows=min(PART, slide.patches - part * PART), part=part)
-
-
-def _entry(
-    stage: str,
-    slide: Slide,
-    identity: Mapping[str, Any],
-    *,
-    rows: int,
-    part: int = 0,
-    fingerprint: str | None = None,
-) -> Entry:
-    return Entry(
-        run_id="bench",
-        stage=stage,
-        slide_id=slide.slide_id,
-        identity=json.dumps(identity, separators=(",", ":")),
-        part=part,
-        fingerprint=fingerprint or slide.fingerprint,
-        status="ok",
-        rows=rows,
-        errors=0,
-        error=None,
-        seconds=1.0,
-        input_versions="{}",
-        parameters=json.dumps({"tissue_od": 0.05}),
-    )
