@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from lake_rows import Slide, add, entry, parts, put, slides_of
+from lake_rows import PART, Slide, add, entry, parts, put, slides_of
 from numpy.typing import NDArray
 from shapely import box
 
@@ -62,7 +63,14 @@ def _has_tumor(number: int) -> bool:
 def _write_slides(root: Path, slides: list[Slide], sides: list[str]) -> None:
     """The slides, and of every other one the outline of its tumor; the rest are known to be normal."""
     edge = SIDE * SPAN
-    usual = {"path": "none", "vendor": "none", "width": edge, "height": edge, "level_count": 1, "mpp_x": 0.25}
+    usual: dict[str, Any] = {
+        "path": "none",
+        "vendor": "none",
+        "width": edge,
+        "height": edge,
+        "level_count": 1,
+        "mpp_x": 0.25,
+    }
     usual |= {"mpp_y": 0.25, "mpp_source": "slide", "bytes": 1, "status": "ok"}
     rows, shapes, loads = [], [], []
     for number, (slide, side) in enumerate(zip(slides, sides, strict=True)):
@@ -80,14 +88,14 @@ def _write_slides(root: Path, slides: list[Slide], sides: list[str]) -> None:
     store.replace(root, "annotations", pa.Table.from_pylist(shapes, schema=TABLES["annotations"].schema), [], loads)
 
 
-def _patches(slide: Slide) -> dict[str, object]:
+def _patches(slide: Slide) -> dict[str, Any]:
     """Columns of the slide's patches: a grid, row by row."""
     row, column = np.divmod(np.arange(slide.patches), SIDE)
     return {
         "slide_id": slide.slide_id,
         "patch_set": PATCH_SET,
         "encoder_id": ENCODER,
-        "part": np.arange(slide.patches) // 8192,
+        "part": np.arange(slide.patches) // PART,
         "x": column * SPAN,
         "y": row * SPAN,
         "span_x": float(SPAN),
@@ -100,14 +108,15 @@ def _patches(slide: Slide) -> dict[str, object]:
     }
 
 
-def _embeddings(columns: Mapping[str, object], number: int, mixing: NDArray[np.float32]) -> pa.Array:
+def _embeddings(columns: Mapping[str, Any], number: int, mixing: NDArray[np.float32]) -> pa.Array:
     """Embeddings of a slide's patches, as the column of `features`."""
     rng = np.random.default_rng([1, number])
     y, x = (np.asarray(columns[name]) / (SIDE * SPAN) for name in "yx")
-    inside = (TUMOR - np.maximum(x, y)) * 20 + rng.logistic(size=len(x)) if _has_tumor(number) else np.full(len(x), -1)
+    depth = (TUMOR - np.maximum(x, y)) * 20 if _has_tumor(number) else np.full(len(x), -np.inf)
+    is_tumor = depth + rng.logistic(size=len(x)) > 0  # near the edge by chance
     latent = rng.standard_normal((len(x), LATENT), np.float32)
     latent += 0.5 * rng.standard_normal(LATENT, np.float32)  # the slide's stain
-    latent[:, 20:60] += np.where(inside > 0, 0.45, 0.0).astype(np.float32)[:, None]
+    latent[:, 20:60] += np.float32(0.45) * is_tumor[:, None]
     values = latent @ mixing
     values += 0.3 * rng.standard_normal(values.shape, np.float32)
     np.maximum(values, -0.5, out=values)
