@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,13 +44,13 @@ def measure(folder: Path) -> list[Figure]:
     if not made.exists():
         feature_lake.write(made, SLIDES, PATCHES, DIMS)
     with TemporaryDirectory(dir=folder) as scratch:
-        root = _copy(made, Path(scratch) / "logistic")
+        root = feature_lake.copy(made, Path(scratch) / "logistic")
         logistic = _train(root, "logistic")
         told = json.loads(logistic.output)
         strength = models.tracking(root).get_run(told["mlflow_run_id"]).data.params["C"]
         recipe = (feature_lake.PATCH_SET, feature_lake.ENCODER, "centre")
         plain = json.loads(race.in_process(["-c", PLAIN, str(root), strength, *recipe]).output)
-        mlp = _train(_copy(made, Path(scratch) / "mlp"), "mlp")
+        mlp = _train(feature_lake.copy(made, Path(scratch) / "mlp"), "mlp")
     auc = told["metrics"]["validation_auc"]
     rows = (SLIDES["train"] + SLIDES["validation"]) * PATCHES
     what = f"`histolake train`, {rows:,} x {DIMS:,}"
@@ -64,11 +62,6 @@ def measure(folder: Path) -> list[Figure]:
         Figure("its AUC, away from scikit-learn's", "", abs(auc - plain["auc"]), at_most=0.001, note=aucs),
         Figure(f"{what}, mlp: peak memory", "GB", mlp.peak / GB, at_most=4, note=f"{mlp.seconds:.0f} s"),
     ]
-
-
-def _copy(made: Path, root: Path) -> Path:
-    """The lake again, untrained, without its files' weight."""
-    return Path(shutil.copytree(made, root, copy_function=os.link))
 
 
 def _train(root: Path, head: str) -> race.Ran:

@@ -28,7 +28,7 @@ class Classifier:
         if self._line is None:
             return np.asarray(self.estimator.predict_proba(embeddings)[:, 1], np.float64)
         slopes, offset = self._line
-        odds = (embeddings @ slopes).astype(np.float64) + offset
+        odds = np.vecdot(embeddings, slopes).astype(np.float64) + offset  # a row at a time: no row depends on others
         if not np.isfinite(odds).all():
             raise ValueError("an embedding holds NaN or infinity; `histolake run` makes it anew")
         return np.asarray(expit(odds))

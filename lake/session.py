@@ -117,9 +117,12 @@ def versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return dict(con.execute("select table_name, version from snapshot order by table_name").fetchall())
 
 
-def functions(root: Path) -> dict[str, Udf]:
-    """All functions of a lake, by name. Encoders and models are loaded on first call."""
-    stateful = [embed_udf(_encoder_loader(root)), predict_udf(_model_loader(root))]
+def functions(root: Path, dims: int | None = None) -> dict[str, Udf]:
+    """All functions of a lake, by name. Encoders and models are loaded on first call.
+
+    dims: the length of the embeddings that all models take; None where there are several, or no model.
+    """
+    stateful = [embed_udf(_encoder_loader(root)), predict_udf(_model_loader(root), dims)]
     return {**UDFS, **{each.name: each for each in stateful}}
 
 
@@ -160,7 +163,8 @@ def _describe(con: duckdb.DuckDBPyConnection, tables: Mapping[str, int]) -> None
 
 
 def _register(con: duckdb.DuckDBPyConnection, root: Path, wanted: Iterable[str] | None) -> None:
-    known = functions(root)
+    lengths = con.execute("select distinct dims from models").fetchall()
+    known = functions(root, lengths[0][0] if len(lengths) == 1 else None)
     names = list(known) if wanted is None else list(wanted)
     for name in names:
         if name not in known:

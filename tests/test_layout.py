@@ -16,10 +16,11 @@ from lake.tables import TABLES
 
 LAYERS = ("udfs", "lake", "viewer", "app")  # each imports itself and what stands before it
 LAZY = ("onnxruntime", "onnx", "mlflow", "sklearn", "torch", "matplotlib", "streamlit")
-INPUTS = {  # relations that Python hands to a query: files found, units planned
+INPUTS = {  # relations that Python hands to a query: files found, units planned, patches chosen
     "abouts",
     "annotation_files",
     "annotations_before",
+    "chosen_patches",
     "coordinates",
     "findings",
     "froc_curve",
