@@ -75,6 +75,16 @@ BATCH = 200
 STEPS = 2400  # of the optimiser, and three passes over the patches where those take more
 
 
+def _scaled(x: Embeddings, rows: Labels, scaler: Any) -> Embeddings:
+    """Rows of x, scaled: one copy, made a block at a time."""
+    out, start = np.empty((len(rows), x.shape[1]), x.dtype), 0
+    for block in blocks_of(rows):
+        end = start + block.stop - block.start
+        out[start:end] = scaler.transform(x[block])
+        start = end
+    return out
+
+
 def mlp(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parameters]) -> Iterator[Any]:
     """StandardScaler and three small neural networks, whose log odds are averaged, as one MLPClassifier.
 
@@ -86,9 +96,7 @@ def mlp(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parameters]
     scaler, known = _scaler(x, rows), y[rows]
     share = known.mean()
     for parameters in candidates:
-        scaled = np.concatenate([scaler.transform(x[block]) for block in blocks_of(rows)])
-        joined = _joined(_networks(scaled, known, **parameters))
-        del scaled  # while the classifier is looked at
+        joined = _joined(_networks(_scaled(x, rows, scaler), known, **parameters))
         joined.intercepts_[1] += np.log(share / (1 - share))
         yield Pipeline([("standardscaler", scaler), ("mlpclassifier", joined)])
 
