@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lakes
 from app_slide import write_slide
+from lake_rows import slides_of
 from lakes import MODEL, PATCH_SET
 
 __all__ = ["LARGE", "MODEL", "PATCH_SET", "write"]
@@ -26,7 +27,7 @@ def write(folder: Path) -> Path:
     others = -(-(PREDICTIONS - LARGE_PATCHES) // (SLIDES - 1))
     sizes = {LARGE: LARGE_PATCHES, **{f"slide {number:04d}": others for number in range(1, SLIDES)}}
     (folder / "slides").mkdir()
-    slides = lakes.named(sizes, lambda name: folder / "slides" / f"{name}.tif")
+    slides = slides_of(sizes, lambda name: folder / "slides" / f"{name}.tif")
     for slide in slides:
         slide.path.symlink_to(file)
     return lakes.write(folder / "lake", slides)

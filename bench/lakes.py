@@ -11,32 +11,29 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from app_slide import EDGE, MPP
 from deltalake.transaction import AddAction
+from lake_rows import PART, Slide, as_rows, entry, put, slides_of
 
 from lake import executors, pipeline, store
 from lake.choices import Peaks
 from lake.slide_scores import TOP
-from lake.sql_files import SQL
-from lake.store import Entry
 from lake.tables import TABLES
 
 SPAN = 102  # of a patch, level-0 px: 100,000 of them fit
 PEAKS = 8  # detections a slide
-PART = 8192  # patches of a unit of work
 DIMS = 4  # of an embedding: as many as it takes to be one
 FILES_A_COMMIT = 128
 SPLITS = ("train", "train", "train", "validation", "test")
@@ -48,48 +45,18 @@ EMBEDDED = {**TILING, "encoder_id": ENCODER}
 IDENTITIES = {"patches": TILING, "features": EMBEDDED, "predictions": {**EMBEDDED, "model_id": MODEL}}
 
 
-@dataclass(frozen=True)
-class Slide:
-    """A slide of the lake, and how many patches it has."""
-
-    slide_id: str
-    path: Path
-    patches: int
-    bucket: int
-
-    @property
-    def fingerprint(self) -> str:
-        """Of its row in slides."""
-        return f"fingerprint-{self.slide_id}"
-
-    def rows(self, part: int) -> int:
-        """Patches of one of its units."""
-        return min(PART, self.patches - part * PART)
-
-
 Unit = tuple[Slide, int]
 """A slide's range of patches."""
 
 
 def units_of(slides: Sequence[Slide]) -> list[Unit]:
     """All units of the slides."""
-    return [(slide, part) for slide in slides for part in range(-(-slide.patches // PART))]
-
-
-def named(sizes: Mapping[str, int], path: Callable[[str], Path]) -> list[Slide]:
-    """Slides of these names and numbers of patches, each with its bucket; `path` tells where a slide's file is."""
-    with duckdb.connect() as con:
-        con.execute((SQL / "macros/bucket_of.sql").read_text(encoding="utf-8"))
-        names = pa.table({"slide_id": pa.array(sizes, pa.string())})
-        buckets = dict(con.from_arrow(names).project("slide_id, bucket_of(slide_id)").fetchall())
-    return [Slide(name, path(name), patches, buckets[name]) for name, patches in sizes.items()]
+    return [(slide, part) for slide in slides for part in slide.parts]
 
 
 def alike(slides: int, patches: int) -> list[Slide]:
     """Slides of equally many patches, whose files nobody will read."""
-    return named(
-        {f"slide {number:05d}": patches for number in range(slides)}, lambda name: Path("/nowhere") / f"{name}.tif"
-    )
+    return slides_of({f"slide {number:05d}": patches for number in range(slides)})
 
 
 def write(root: Path, slides: Sequence[Slide], tables: Sequence[str] = ("patches", "predictions")) -> Path:
@@ -110,7 +77,7 @@ def write(root: Path, slides: Sequence[Slide], tables: Sequence[str] = ("patches
 def finish(root: Path) -> None:
     """What ends a run: the ledger is tidied. The champion comes last, and tells that the lake is whole."""
     store.tidy_ledger(root)
-    _put(root, "settings", {"name": "champion", "value": MODEL})
+    put(root, "settings", {"name": "champion", "value": MODEL})
 
 
 def is_whole(root: Path) -> bool:
@@ -149,14 +116,10 @@ def add_choices(root: Path) -> None:
         "table_versions": "{}",
         "code_version": store.CODE_VERSION,
     }
-    _put(root, "patch_sets", patch_set)
-    _put(root, "models", model)
+    put(root, "patch_sets", patch_set)
+    put(root, "models", model)
     for name, value in (("patch_set", PATCH_SET), ("encoder_id", ENCODER)):
-        _put(root, "settings", {"name": name, "value": value})
-
-
-def _put(root: Path, table: str, row: Mapping[str, Any]) -> None:
-    store.put(root, table, [{**dict.fromkeys(TABLES[table].schema.names), **row}], "bench")
+        put(root, "settings", {"name": name, "value": value})
 
 
 def add_slides(root: Path, slides: Sequence[Slide]) -> None:
@@ -181,7 +144,7 @@ def add_slides(root: Path, slides: Sequence[Slide]) -> None:
         for number, slide in enumerate(slides)
     ]
     table = pa.Table.from_pylist(rows, schema=TABLES["slides"].schema)
-    store.replace(root, "slides", table, [], [_entry("slides", slide, {}, rows=1) for slide in slides])
+    store.replace(root, "slides", table, [], [entry("slides", slide, {}, rows=1) for slide in slides])
 
 
 def add_units(root: Path, stage: str, units: Sequence[Unit], *, has_rows: bool = True) -> None:
@@ -189,7 +152,7 @@ def add_units(root: Path, stage: str, units: Sequence[Unit], *, has_rows: bool =
     files = _files(units)
     with ThreadPoolExecutor(executors.cores()) as pool:
         while some := list(itertools.islice(files, FILES_A_COMMIT)):
-            entries = [_entry(stage, slide, IDENTITIES[stage], rows=slide.rows(part), part=part) for slide, part in
+            entries = [entry(stage, slide, IDENTITIES[stage], rows=slide.rows(part), part=part) for slide, part in
                        itertools.chain(*some)]  # fmt: skip
             if not has_rows:
                 store.record(root, entries)
@@ -244,7 +207,7 @@ def _statistics(rows: pa.Table) -> dict[str, Any]:
 def unit_rows(stage: str, unit: Unit) -> pa.Table:
     """A unit's patches, embeddings or predictions: warm regions on a cold ground, the same each time."""
     slide, part = unit
-    side, schema = EDGE // SPAN, TABLES[stage].schema
+    side = EDGE // SPAN
     rng = np.random.default_rng([part, *slide.slide_id.encode()])
     patches = part * PART + np.arange(slide.rows(part))
     row, column = np.divmod(patches, side)
@@ -264,26 +227,17 @@ def unit_rows(stage: str, unit: Unit) -> pa.Table:
         "tissue": rng.uniform(0.1, 1, len(patches)),
         "probability": np.clip(np.exp(-((far / 12) ** 2)) * 0.9 + rng.uniform(0, 0.1, len(patches)), 0, 1),
         "embedding": pa.FixedSizeListArray.from_arrays(rng.random(len(patches) * DIMS, np.float32), DIMS),
-        "error": None,
         "fingerprint": slide.fingerprint,
         "bucket": slide.bucket,
+        "rows": len(patches),
     }
-    arrays = {field.name: _column(columns[field.name], field, len(patches)) for field in schema}
-    return pa.table(arrays, schema=schema)
-
-
-def _column(value: Any, field: pa.Field, rows: int) -> pa.Array:
-    if isinstance(value, np.ndarray):
-        return pa.array(value, field.type)
-    if isinstance(value, pa.Array):
-        return value.cast(field.type)
-    return pa.repeat(pa.scalar(value, field.type), rows)
+    return as_rows(columns, TABLES[stage].schema)
 
 
 def write_log(root: Path, entries: int, *, has_checkpoint: bool) -> None:
     """A lake whose predictions have a log of so many commits of a file each; of the files only the log tells."""
     store.create(root)
-    [slide] = named({"bench": PART}, Path)
+    [slide] = slides_of({"bench": PART})
     statistics = _statistics(unit_rows("predictions", (slide, 0)).drop_columns("bucket"))
     for number in range(1, entries + 1):
         name = f"slide {number:05d}"
@@ -319,7 +273,7 @@ def _write_findings(root: Path, slides: Sequence[Slide]) -> None:
     ]
     table = pa.Table.from_pylist(found, schema=TABLES["detections"].schema)
     entries = [
-        _entry("detections", slide, peaks, rows=PEAKS, fingerprint=mark)
+        entry("detections", slide, peaks, rows=PEAKS, fingerprint=mark)
         for slide, mark in zip(slides, whole, strict=True)
     ]
     store.replace(root, "detections", table, [], entries)
@@ -338,29 +292,3 @@ def _whole(slides: Sequence[Slide]) -> list[str]:
         hashlib.md5(f"{slide.fingerprint}:{slide.patches}".encode(), usedforsecurity=False).hexdigest()
         for slide in slides
     ]
-
-
-def _entry(
-    stage: str,
-    slide: Slide,
-    identity: Mapping[str, Any],
-    *,
-    rows: int,
-    part: int = 0,
-    fingerprint: str | None = None,
-) -> Entry:
-    return Entry(
-        run_id="bench",
-        stage=stage,
-        slide_id=slide.slide_id,
-        identity=json.dumps(identity, separators=(",", ":")),
-        part=part,
-        fingerprint=fingerprint or slide.fingerprint,
-        status="ok",
-        rows=rows,
-        errors=0,
-        error=None,
-        seconds=1.0,
-        input_versions="{}",
-        parameters=json.dumps({"tissue_od": 0.05}),
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -102,24 +101,32 @@ class Ran:
     output: str
 
 
+ALONE = """
+import resource, subprocess, sys
+status = subprocess.call([sys.executable, *sys.argv[1:]])
+print("\\n%d" % resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
+
+
 def in_process(arguments: Sequence[str], **environment: str) -> Ran:
-    """Run this Python with arguments in a process of its own, and measure that. Raises RuntimeError when it fails."""
+    """Run this Python with arguments in a process of its own, and measure that. Raises RuntimeError when it fails.
+
+    A small process stands between: Linux gives a new process the peak of the one that started it.
+    """
     start = time.perf_counter()
-    child = subprocess.Popen(  # noqa: S603
-        [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", ALONE, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
     )
-    assert child.stdout is not None  # noqa: S101
-    output = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
     took = time.perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} ended with status {child.returncode}")
-    return Ran(took, _bytes(usage), output)
-
-
-def _bytes(usage: resource.struct_rusage) -> int:
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} ended with status {done.returncode}")
+    output, _, peak = done.stdout.rstrip().rpartition("\n")
+    return Ran(took, int(peak) * (1 if sys.platform == "darwin" else 1024), output)
 
 
 def row(figure: Mapping[str, Any]) -> tuple[str, ...]:

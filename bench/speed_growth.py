@@ -18,6 +18,7 @@ from typing import Any
 
 import lakes
 import race
+from lake_rows import PART, Slide, slides_of
 from race import Figure
 
 from lake import pipeline, session, sql_files, store
@@ -91,7 +92,7 @@ def facts(root: Path) -> dict[str, float]:
     start = time.perf_counter()
     done = pipeline.run_stage(root, stage, _rule(f"bench {uuid.uuid4()}"), run_id="bench", slides=[normal])
     found["unit"] = (time.perf_counter() - start) / done.units
-    [slide] = lakes.named({"bench": lakes.PART}, Path)
+    [slide] = slides_of({"bench": PART})
     found["commit"] = race.seconds(_commit(root, slide))
     return found
 
@@ -107,7 +108,7 @@ def _heatmap(con: session.Connection, slide_id: str) -> None:
         con.execute(query("app/heatmap_tiles"), asked).pl()
 
 
-def _commit(root: Path, slide: lakes.Slide) -> Callable[[], None]:
+def _commit(root: Path, slide: Slide) -> Callable[[], None]:
     rows = lakes.unit_rows("predictions", (slide, 0))
     unit: dict[str, Value] = {"slide_id": slide.slide_id, "bucket": slide.bucket, "part": 0}
     unit |= {"patch_set": lakes.PATCH_SET, "model_id": lakes.MODEL}
@@ -142,7 +143,7 @@ def _planning(folder: Path) -> list[Figure]:
 def _commits(folder: Path) -> list[Figure]:
     """A commit of 8,192 predictions to a table whose log has so many entries, with and without Delta's checkpoints."""
     found, root = [], folder / "lake-log"
-    [slide] = lakes.named({"bench": lakes.PART}, Path)
+    [slide] = slides_of({"bench": PART})
     for entries in LOGS:
         for has_checkpoint in (True, False):
             shutil.rmtree(root, ignore_errors=True)

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from lake import cli_annotations, cli_evaluate, cli_export, cli_lake, cli_models, cli_review, cli_trace
-from lake.choices import CALIBRATIONS, lake_path
+from lake.choices import CALIBRATIONS, HEADS, lake_path
 from lake.cli_options import AsJson, Lake, Model, Region, RetryFailed, Slides, Trace, example
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
-from lake.heads import HEADS
 from udfs.errors import HistolakeError
 
 app = typer.Typer(

@@ -4,48 +4,70 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
+
+from lake.logistic import Problem
+from lake.row_blocks import blocks_of
 
 Parameters = Mapping[str, Any]
+Embeddings = NDArray[np.float32]
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Head:
     """A kind of classifier, made of scikit-learn's own types only: models are stored without pickle.
 
-    about: one sentence. fit(x, y, **parameters): the fitted classifier with classes 0 and 1, of x (n, dims)
-    float32 and y (n,); the same input gives the same classifier, bit for bit. candidates: the parameters that
-    are compared on held-out slides, the least flexible first; see `lake.selection.choose`.
+    about: one sentence. fits(x, y, rows, candidates): the classifiers, with classes 0 and 1, fitted with each of
+    the parameters in turn to some rows, given in ascending order, of x (n, dims) float32 and y (n,); the same input
+    gives the same classifiers, bit for bit. candidates: the parameters that are compared on held-out slides, the
+    least flexible first; see `lake.selection.choose`.
     """
 
     name: str
     about: str
-    fit: Callable[..., Any]
+    fits: Callable[[Embeddings, Labels, Labels, Sequence[Parameters]], Iterator[Any]]
     candidates: tuple[Parameters, ...]
 
+    def fit(self, x: Embeddings, y: Labels, **parameters: Any) -> Any:
+        """The classifier fitted to all rows with these parameters."""
+        return next(self.fits(x, y, np.arange(len(y)), [parameters]))
 
-def logistic(x: NDArray[np.float32], y: NDArray[np.int64], *, C: float) -> Any:
-    """StandardScaler and LogisticRegression with inverse strength C.
+
+def logistic(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parameters]) -> Iterator[Any]:
+    """StandardScaler and LogisticRegression, for each inverse strength C.
 
     Both classes weigh alike in the fit, because a few tumor patches among many normal ones rank better so;
     the intercept is then moved to the classes' real shares, so that probabilities stay probabilities
     (King and Zeng, Logistic Regression in Rare Events Data, 2001, prior correction).
     """
-    import numpy as np
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
+    from sklearn.pipeline import Pipeline
+
+    scaler, share = _scaler(x, rows), y[rows].mean()
+    strengths = [parameters["C"] for parameters in candidates]
+    for strength, (found, steps) in zip(strengths, Problem(x, y, rows, scaler).solutions(strengths), strict=True):
+        regression = LogisticRegression(C=strength, class_weight="balanced")
+        regression.classes_, regression.n_features_in_ = np.array([0, 1]), x.shape[1]
+        regression.coef_ = found[None, :-1].astype(np.float32)
+        regression.intercept_ = (found[-1:] + np.log(share / (1 - share))).astype(np.float32)
+        regression.n_iter_ = np.array([steps], np.int32)
+        yield Pipeline([("standardscaler", scaler), ("logisticregression", regression)])
+
+
+def _scaler(x: Embeddings, rows: Labels) -> Any:
+    """StandardScaler fitted to rows of x, a block at a time: in one go it would copy them."""
     from sklearn.preprocessing import StandardScaler
 
-    regression = LogisticRegression(C=C, max_iter=300, tol=1e-3, class_weight="balanced")
-    fitted = make_pipeline(StandardScaler(), regression).fit(x, y)
-    regression.intercept_ += np.log(y.mean() / (1 - y.mean()))
-    return fitted
+    scaler = StandardScaler()
+    for block in blocks_of(rows):
+        scaler.partial_fit(x[block])
+    return scaler
 
 
 NETWORKS = 3
@@ -53,20 +75,38 @@ BATCH = 200
 STEPS = 2400  # of the optimiser, and three passes over the patches where those take more
 
 
-def mlp(x: NDArray[np.float32], y: NDArray[np.int64], *, alpha: float) -> Any:
+def _scaled(x: Embeddings, rows: Labels, scaler: Any) -> Embeddings:
+    """Rows of x, scaled: one copy, made a block at a time."""
+    out, start = np.empty((len(rows), x.shape[1]), x.dtype), 0
+    for block in blocks_of(rows):
+        end = start + block.stop - block.start
+        out[start:end] = scaler.transform(x[block])
+        start = end
+    return out
+
+
+def mlp(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parameters]) -> Iterator[Any]:
     """StandardScaler and three small neural networks, whose log odds are averaged, as one MLPClassifier.
 
     Each has a hidden layer of 32 units, its own random start, and an L2 penalty alpha. Classes weigh alike and
     the intercept is moved afterwards, as in `logistic`.
     """
-    import numpy as np
+    from sklearn.pipeline import Pipeline
+
+    scaler, known = _scaler(x, rows), y[rows]
+    share = known.mean()
+    for parameters in candidates:
+        joined = _joined(_networks(_scaled(x, rows, scaler), known, **parameters))
+        joined.intercepts_[1] += np.log(share / (1 - share))
+        yield Pipeline([("standardscaler", scaler), ("mlpclassifier", joined)])
+
+
+def _networks(scaled: Embeddings, y: Labels, *, alpha: float) -> list[Any]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    scaler, share, batch = StandardScaler().fit(x), y.mean(), min(BATCH, len(y))
-    scaled, weights = scaler.transform(x), np.where(y == 1, 0.5 / share, 0.5 / (1 - share))
+    share, batch = y.mean(), min(BATCH, len(y))
+    weights = np.where(y == 1, 0.5 / share, 0.5 / (1 - share))
     passes = max(3, math.ceil(STEPS * batch / len(y)))
     how = {"alpha": alpha, "batch_size": batch, "max_iter": passes, "learning_rate_init": 3e-4}
     networks = [MLPClassifier((32,), random_state=seed, **how) for seed in range(NETWORKS)]
@@ -74,15 +114,11 @@ def mlp(x: NDArray[np.float32], y: NDArray[np.int64], *, alpha: float) -> Any:
         warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early, on purpose
         for network in networks:
             network.fit(scaled, y, sample_weight=weights)
-    joined = _joined(networks)
-    joined.intercepts_[1] += np.log(share / (1 - share))
-    return Pipeline([("standardscaler", scaler), ("mlpclassifier", joined)])
+    return networks
 
 
 def _joined(networks: Sequence[Any]) -> Any:
     """One network with the hidden units of all, whose log odds are the mean of theirs."""
-    import numpy as np
-
     layers = [(each.coefs_, each.intercepts_) for each in networks]
     joined = networks[0]
     joined.coefs_ = [

@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lake import skops_file, store
+from lake.classifier import Classifier
 from udfs.errors import ModelError
 
 if TYPE_CHECKING:
@@ -24,18 +21,6 @@ CHAMPION = "champion"
 HEAD_FILE = "head.skops"  # in the folder artifacts/ of MLflow's model
 NO_RUN = "unknown"
 OLDER_FILE = "model.skops"  # where histolake 0.1 put it
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """A scikit-learn classifier with classes 0 and 1, as the SQL function predict wants it."""
-
-    estimator: Any
-    dims: int
-
-    def probability(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probability of tumor, shape (n,), of embeddings of shape (n, dims)."""
-        return np.asarray(self.estimator.predict_proba(embeddings)[:, 1], np.float64)
 
 
 def prepare_mlflow() -> None:

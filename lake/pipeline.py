@@ -6,8 +6,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,8 @@ def run_stage(
         ensure_table(root, con, stage, parameters)
         committer = _Committer(root, stage, parameters, run_id, session.versions(con))
         worker = _Worker(root, con, stage, parameters)
-        side_by_side = executors.cores() if max(unit.rows for unit in units) == 1 else 1
+        is_light = max(unit.rows for unit in units) == 1 or has_embeddings(con, stage)  # DuckDB gives it one thread
+        side_by_side = executors.cores() if is_light else 1
         with progress.stage(stage.name, units) as bar:
             try:
                 for result in executors.local(worker, units, side_by_side, worker.interrupt):
@@ -204,12 +205,12 @@ class _Worker:
 
 
 def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters: Parameters) -> pa.Table:
-    """The stage's SELECT over one unit: its input is narrowed to the unit and cut into slices.
+    """The stage's SELECT over one unit: its input is narrowed to the unit, and comes in slices.
 
     DuckDB hands the slices to its threads, so that UDFs run in parallel on few rows at a time.
     Raises duckdb.Error with the text of what went wrong.
     """
-    source = con.table(stage.over)
+    source = con.query(f'from memory.main."{stage.over}"')  # not the view of that name that hides it below
     conditions = {"slide_id": unit.slide_id, **json.loads(unit.identity)}
     if unit.has_parts:
         conditions["part"] = unit.part
@@ -218,20 +219,49 @@ def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters
     for name, value in conditions.items():
         if name in source.columns:
             source = source.filter(duckdb.ColumnExpression(name) == duckdb.ConstantExpression(value))
-    rows = (source.order(stage.order) if stage.order else source).to_arrow_table()
-    share = -(-rows.num_rows // (4 * executors.cores()))
-    slices = rows.to_batches(max_chunksize=min(SLICE_ROWS, max(LEAST_SLICE, share)))
-    con.register(stage.over, pa.Table.from_batches(slices, rows.schema))
-    try:
+    rows = source.order(stage.order) if stage.order else source
+    with (_in_view if has_embeddings(con, stage) else _in_slices)(con, stage.over, rows):
         # not con.sql(…, params=…): DuckDB 1.5 then holds Python's lock while UDFs wait for it
         return con.execute(stage.select, dict(parameters)).to_arrow_table()
+
+
+def has_embeddings(con: duckdb.DuckDBPyConnection, stage: Stage) -> bool:
+    """Whether the stage reads embeddings: smaller than pixels, and slower to convert for a UDF than to score."""
+    return "embedding" in con.table(stage.over).columns
+
+
+@contextmanager
+def _in_slices(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRelation) -> Iterator[None]:
+    """Have the name mean the rows, read beforehand, in slices of few."""
+    read = rows.to_arrow_table()
+    share = -(-read.num_rows // (4 * executors.cores()))
+    slices = read.to_batches(max_chunksize=min(SLICE_ROWS, max(LEAST_SLICE, share)))
+    con.register(name, pa.Table.from_batches(slices, read.schema))
+    try:
+        yield
     finally:
-        con.unregister(stage.over)
+        con.unregister(name)
+
+
+@contextmanager
+def _in_view(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRelation) -> Iterator[None]:
+    """Have the name mean the rows, read while they are used, 2,048 at a time."""
+    con.execute(f'create or replace temp view "{name}" as {rows.sql_query()}')
+    try:
+        yield
+    finally:
+        con.execute(f'drop view temp."{name}"')
 
 
 def raise_if_general(failure: duckdb.Error) -> None:
     """Raise what is wrong with the encoder or the model: it would befall every unit, and is no slide's fault."""
     found = re.search(r"executing the UDF: (EncoderError|ModelError): ", str(failure))
+    lengths = re.search(r"Cannot cast list with length (\d+) to array with length (\d+)", str(failure))
+    if lengths:
+        raise ModelError(
+            f"the model takes embeddings of {lengths[2]} numbers, these have {lengths[1]}; "
+            "score features of the encoder it was trained on"
+        ) from failure
     if found:
         raise {"EncoderError": EncoderError, "ModelError": ModelError}[found[1]](reason(failure)) from failure
 

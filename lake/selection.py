@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lake.classifier import Classifier
 from lake.heads import Head, Parameters
+from lake.row_blocks import blocks_of
 
 FOLDS = 5
 ENOUGH_WORSE = 0.002  # below the best AUC: what is more flexible only fits more of the noise
@@ -30,15 +33,22 @@ class TrainingSet:
         """Whether tumor and normal are among these rows."""
         return len(np.unique(self.y[rows])) == 2
 
+    def probability(self, estimator: Any, rows: Rows) -> NDArray[np.float64]:
+        """Of tumor, by a fitted classifier, in these rows, which ascend."""
+        classifier = Classifier(estimator, self.x.shape[1])
+        return np.concatenate([classifier.probability(self.x[block]) for block in blocks_of(rows)])
+
 
 @dataclass(frozen=True)
 class Chosen:
     """The parameters of a head, and how they were found.
 
-    tried: the AUC of every candidate compared. labels, probabilities: of all rows held out, each scored
-    by a classifier with these parameters that was not fitted on its slide; empty where none could be held out.
+    estimator: the classifier fitted with them to all training slides. tried: the AUC of every candidate compared.
+    labels, probabilities: of all rows held out, each scored by a classifier with these parameters that was not
+    fitted on its slide; empty where none could be held out.
     """
 
+    estimator: Any
     parameters: Parameters
     how: str
     tried: list[tuple[Parameters, float]]
@@ -53,20 +63,28 @@ def choose(head: Head, data: TrainingSet) -> Chosen:
     class to compare on, the middle candidate is taken.
     """
     folds, how = folds_of(data)
+    training = np.flatnonzero(~data.is_validation)
     if not folds:
         middle = head.candidates[len(head.candidates) // 2]
-        return Chosen(middle, "no slides to compare on: the default", [], np.empty(0, np.int64), np.empty(0))
+        fitted = next(head.fits(data.x, data.y, training, [middle]))
+        return Chosen(fitted, middle, "no slides to compare on: the default", [], np.empty(0, np.int64), np.empty(0))
     tried: list[tuple[Parameters, float]] = []
     scored: list[list[NDArray[np.float64]]] = []
-    for parameters in head.candidates:
-        scored.append([_held_out(head, parameters, data, fold) for fold in folds])
+    estimators: list[list[Any]] = []
+    fits = [head.fits(data.x, data.y, rows, head.candidates) for rows, _ in folds]
+    for parameters, *fitted in zip(head.candidates, *fits, strict=True):
+        estimators.append(fitted)
+        scored.append([data.probability(each, held) for each, (_, held) in zip(fitted, folds, strict=True)])
         auc = float(np.mean([_auc(data.y[held], each) for (_, held), each in zip(folds, scored[-1], strict=True)]))
         tried.append((parameters, auc))
         if auc < max(value for _, value in tried) - ENOUGH_WORSE:
             break
     best = int(np.argmax([round(auc, 4) for _, auc in tried]))
+    parameters = tried[best][0]
+    is_whole = len(folds) == 1 and len(folds[0][0]) == len(training)
+    estimator = estimators[best][0] if is_whole else next(head.fits(data.x, data.y, training, [parameters]))
     labels = np.concatenate([data.y[held] for _, held in folds])
-    return Chosen(tried[best][0], how, tried, labels, np.concatenate(scored[best]))
+    return Chosen(estimator, parameters, how, tried, labels, np.concatenate(scored[best]))
 
 
 def folds_of(data: TrainingSet) -> tuple[list[Fold], str]:
@@ -90,12 +108,6 @@ def _slide_folds(data: TrainingSet, rows: Rows) -> list[Fold]:
         splits = list(splitter.split(rows, data.y[rows], data.slides[rows]))
     folds = [(rows[kept], rows[held]) for kept, held in splits]
     return [fold for fold in folds if all(data.has_both_classes(side) for side in fold)]
-
-
-def _held_out(head: Head, parameters: Parameters, data: TrainingSet, fold: Fold) -> NDArray[np.float64]:
-    rows, held = fold
-    fitted = head.fit(data.x[rows], data.y[rows], **parameters)
-    return np.asarray(fitted.predict_proba(data.x[held])[:, 1], np.float64)
 
 
 def _auc(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:

@@ -64,6 +64,7 @@ def connect(
     tables = store.snapshot(root, at)
     con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     con.execute("set timezone = 'UTC'")
+    con.execute("set enable_progress_bar = false")  # it would stand among what a command prints
     trace(con)
     for name, table in tables.items():
         con.register(name, _schema(table).empty_table())
@@ -105,9 +106,12 @@ def versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return dict(con.execute("select table_name, version from snapshot order by table_name").fetchall())
 
 
-def functions(root: Path) -> dict[str, Udf]:
-    """All functions of a lake, by name. Encoders and models are loaded on first call."""
-    stateful = [embed_udf(_encoder_loader(root)), predict_udf(_model_loader(root))]
+def functions(root: Path, dims: int | None = None) -> dict[str, Udf]:
+    """All functions of a lake, by name. Encoders and models are loaded on first call.
+
+    dims: the length of the embeddings that all models take; None where there are several, or no model.
+    """
+    stateful = [embed_udf(_encoder_loader(root)), predict_udf(_model_loader(root), dims)]
     return {**UDFS, **{each.name: each for each in stateful}}
 
 
@@ -146,7 +150,8 @@ def _describe(con: duckdb.DuckDBPyConnection, tables: Mapping[str, int]) -> None
 
 
 def _register(con: duckdb.DuckDBPyConnection, root: Path, wanted: Iterable[str] | None) -> None:
-    known = functions(root)
+    lengths = con.execute("select distinct dims from models").fetchall()
+    known = functions(root, lengths[0][0] if len(lengths) == 1 else None)
     names = list(known) if wanted is None else list(wanted)
     for name in names:
         if name not in known:

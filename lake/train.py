@@ -10,6 +10,9 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lake import models, session, store
 from lake.choices import CALIBRATIONS
@@ -158,13 +161,8 @@ def training_set(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> TrainingSet:
     Raises ModelError when no row of the training split is there, or only one class is.
     """
     rows = con.execute(query("training_set"), recipe.selection).to_arrow_table()
-    column = rows["embedding"].combine_chunks()
-    dims = len(column[0]) if len(column) else 0
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    if dims and len(flat) != dims * len(rows):
-        raise ModelError("embeddings of one encoder differ in length; `histolake check` names the rows")
     data = TrainingSet(
-        flat.reshape(len(rows), dims),
+        _embeddings(con, rows, recipe),
         rows["label"].to_numpy().astype(np.int64),
         rows["slide_id"].to_numpy().astype(str),
         rows["split"].to_numpy() == "validation",
@@ -185,17 +183,32 @@ def training_set(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> TrainingSet:
     return data
 
 
+def _embeddings(con: duckdb.DuckDBPyConnection, rows: pa.Table, recipe: Recipe) -> NDArray[np.float32]:
+    """The embeddings (n, dims) of the training set's rows, put into place as they are read: they are held once."""
+    con.register("chosen_patches", rows.select(["slide_id", "x", "y", "position"]))
+    which = {"patch_set": recipe.patch_set, "encoder_id": recipe.encoder_id}
+    found = np.empty((len(rows), 0), np.float32)
+    for batch in con.execute(query("training_embeddings"), which).to_arrow_reader(2048):
+        if not found.size:
+            found = np.empty((len(rows), len(batch["embedding"][0])), np.float32)
+        if pc.unique(pc.list_value_length(batch["embedding"])).to_pylist() != [found.shape[1]]:
+            raise ModelError("embeddings of one encoder differ in length; `histolake check` names the rows")
+        found[batch["position"]] = batch["embedding"].flatten().to_numpy().reshape(len(batch), -1)
+    con.unregister("chosen_patches")
+    return found
+
+
 def learn(data: TrainingSet, recipe: Recipe) -> Learned:
     """Choose the parameters of the recipe's head, fit it to the training split, calibrate it, choose its threshold.
 
-    Writes nothing. The same data and recipe give the same classifier, bit for bit: sums are made by one thread, in
-    one order. Raises ModelError when there is nothing to calibrate on.
+    Writes nothing. The same data and recipe give the same classifier, bit for bit, whatever the number of threads:
+    each sums fixed rows in one order, and so are their sums. Raises ModelError when there is nothing to calibrate on.
     """
     from joblib import hash as hash_of
     from threadpoolctl import threadpool_limits
 
     head = HEADS[recipe.head]
-    rows, held = ~data.is_validation, data.is_validation
+    held = data.is_validation
     if recipe.calibration in CALIBRATIONS and not data.has_both_classes(held):
         raise ModelError(
             f"--calibration {recipe.calibration}: no tumor or no normal patch is labelled on validation slides; "
@@ -203,8 +216,7 @@ def learn(data: TrainingSet, recipe: Recipe) -> Learned:
         )
     with threadpool_limits(1, user_api="blas"):
         chosen = choose(head, data)
-        estimator = head.fit(data.x[rows], data.y[rows], **chosen.parameters)
-        probabilities = chosen.probabilities
+        estimator, probabilities = chosen.estimator, chosen.probabilities
         if recipe.calibration in CALIBRATIONS:
             estimator = calibrated(estimator, recipe.calibration, data.x[held], data.y[held])
             probabilities = np.asarray(estimator.predict_proba(data.x[held])[:, 1], np.float64)

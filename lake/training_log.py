@@ -84,8 +84,11 @@ def measures(learned: Learned, data: TrainingSet) -> dict[str, float]:
 def _scores(learned: Learned, data: TrainingSet) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Labels and probabilities of each split."""
     splits = {"train": ~data.is_validation, "validation": data.is_validation}
-    probability = models.Classifier(learned.estimator, data.x.shape[1]).probability
-    return {name: (data.y[rows], probability(data.x[rows])) for name, rows in splits.items() if rows.any()}
+    return {
+        name: (data.y[rows], data.probability(learned.estimator, np.flatnonzero(rows)))
+        for name, rows in splits.items()
+        if rows.any()
+    }
 
 
 def _log_model(learned: Learned, data: TrainingSet) -> Any:
@@ -120,9 +123,12 @@ def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> N
     from mlflow.data.pandas_dataset import from_pandas
 
     rows = pd.DataFrame({"slide_id": data.slides, "label": data.y.astype(float)})  # MLflow warns of integers
+    digest = None  # of the rows, which are the same for all
     for name, number in versions.items():
         source = DeltaDatasetSource(path=str(root / name), delta_table_version=number)
-        mlflow.log_input(from_pandas(rows, source=source, name=name), context="training")
+        table = from_pandas(rows, source=source, name=name, digest=digest)
+        mlflow.log_input(table, context="training")
+        digest = table.digest
 
 
 def _measures(labels: NDArray[np.int64], probabilities: NDArray[np.float64], threshold: float) -> dict[str, float]:

@@ -4,6 +4,7 @@
 -- key       slide_id, patch_set, model_id, x, y
 -- over      slide_features
 -- identity  patch_set, encoder_id, model_id
+-- order     y, x
 -- grain     one row per patch with an embedding
 -- units     x, y: level-0 pixels; probability: 0 to 1
 -- params    $model_id     the model, see models

@@ -1,8 +1,8 @@
 -- training_set: the patches that a model is trained on and chosen with.
 --
--- A selection, not a stage: `histolake train` reads it.
+-- A selection, not a stage: `histolake train` reads it. Patches of one split, and of one slide, follow each other.
 --
--- grain     one row per patch
+-- grain     one row per patch; position: its row in the training set, from 0
 -- params    $patch_set, $encoder_id, $label_rule   which labels meet which features
 --           $protocol, $with_reviews               which side a patch stands on, and whose word counts: see the
 --                                                  view training_patches
@@ -13,7 +13,7 @@ select
     y,
     split,
     label,
-    embedding
+    row_number() over (order by split, slide_id, y, x) - 1 as position
 from training_patches
 where
     patch_set = $patch_set
@@ -21,4 +21,4 @@ where
     and (label_rule = $label_rule or label_rule is null)
     and protocol = $protocol
     and with_reviews = $with_reviews
-order by slide_id, y, x
+order by position

@@ -21,10 +21,11 @@ LAZY = (
     *("onnxruntime", "onnx", "mlflow", "sklearn", "torch", "matplotlib", "streamlit"),
     *("numpy", "polars", "pyarrow", "duckdb", "deltalake", "openslide", "shapely"),
 )
-INPUTS = {  # relations that Python hands to a query: files found, units planned
+INPUTS = {  # relations that Python hands to a query: files found, units planned, patches chosen
     "abouts",
     "annotation_files",
     "annotations_before",
+    "chosen_patches",
     "coordinates",
     "findings",
     "froc_curve",

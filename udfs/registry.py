@@ -47,7 +47,7 @@ class Udf:
         @functools.wraps(self.function)  # DuckDB counts the parameters of what is wrapped
         def batch(*columns: pa.ChunkedArray) -> pa.Array:
             rows_seen[self.name] += len(columns[0])
-            result = self.function(*(column.combine_chunks() for column in columns))
+            result = self.function(*(_whole(column) for column in columns))
             return result.dictionary_encode() if self.returns in BORROWED else result
 
         con.create_function(
@@ -59,6 +59,10 @@ class Udf:
             null_handling=FunctionNullHandling.SPECIAL,
             side_effects=True,  # else DuckDB calls it twice on rows that a filter on its result lets pass
         )
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies
 
 
 UDFS: dict[str, Udf] = {}

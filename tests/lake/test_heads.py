@@ -4,11 +4,17 @@ import joblib
 import numpy as np
 import pytest
 import skops.io
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
 
-from lake import heads
+from lake import choices, heads
+from lake.classifier import Classifier
 from lake.heads import HEADS
+from lake.row_blocks import blocks_of
 
 
 def features(count, *, share=0.5, dims=12, seed=0):
@@ -27,6 +33,77 @@ def hasty(monkeypatch):
 
 def fit(name, x, y):
     return HEADS[name].fit(x, y, **HEADS[name].candidates[0])
+
+
+def embedded(count, dims, *, share, seed=0, away=0.0):
+    """Embeddings as networks give them: a few directions vary much, the others little. away: of all from 0."""
+    rng = np.random.default_rng(seed)
+    y = (rng.random(count) < share).astype(np.int64)
+    hidden = rng.normal(size=(count, 16)) + 0.3 * y[:, None]
+    mixing = rng.normal(size=(16, dims)) / np.sqrt(np.arange(1, 17))[:, None]
+    x = np.maximum(hidden @ mixing + 0.3 * rng.normal(size=(count, dims)), -0.5)
+    return (x + away).astype(np.float32), y
+
+
+@pytest.mark.parametrize("away", [0.0, 100.0])
+@pytest.mark.parametrize("count", [60, 3000])
+def test_logistic_finds_what_scikit_learn_finds_when_it_is_left_to_converge(count, away):
+    """Within 0.3 % of the largest coefficient: scikit-learn's own solver, as it usually stops, is away by more."""
+    x, y = embedded(count, 120, share=0.2, away=away)
+    scaled = StandardScaler().fit_transform(x.astype(float))
+    for fitted in HEADS["logistic"].fits(x, y, np.arange(count), HEADS["logistic"].candidates):
+        scaler, regression = fitted.named_steps.values()
+        plain = LogisticRegression(C=regression.C, class_weight="balanced", solver="newton-cholesky", tol=1e-9)
+        plain.fit(scaled, y)
+        np.testing.assert_allclose(regression.coef_, plain.coef_, atol=3e-3 * np.abs(plain.coef_).max())
+        moved = plain.intercept_ + np.log(y.mean() / (1 - y.mean()))
+        np.testing.assert_allclose(regression.intercept_, moved, atol=3e-3)
+        np.testing.assert_allclose(scaler.scale_, x.std(axis=0, dtype=float), rtol=1e-4)
+
+
+def test_few_steps_are_enough_where_directions_vary_unlike():
+    x, y = embedded(3000, 120, share=0.2)
+    fits = HEADS["logistic"].fits(x, y, np.arange(3000), HEADS["logistic"].candidates)
+    assert max(fitted[-1].n_iter_[0] for fitted in fits) <= 20
+
+
+def test_the_command_line_names_them_all():
+    assert tuple(HEADS) == choices.HEADS
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_only_the_rows_named_are_fitted(name, hasty):
+    x, y = features(900)
+    rows = np.flatnonzero(np.arange(900) // 100 % 3 != 1)
+    some = next(HEADS[name].fits(x, y, rows, HEADS[name].candidates))
+    others = np.setdiff1d(np.arange(900), rows)
+    x[others], y[others] = 1e3, 1 - y[others]
+    again = next(HEADS[name].fits(x, y, rows, HEADS[name].candidates))
+    assert joblib.hash(some) == joblib.hash(again)
+
+
+@given(st.sets(st.integers(0, 60)), st.integers(1, 7))
+def test_blocks_are_the_rows_in_order_and_never_too_long(rows, most):
+    blocks = blocks_of(np.array(sorted(rows), int), most)
+    assert [row for block in blocks for row in range(block.start, block.stop)] == sorted(rows)
+    assert all(0 < block.stop - block.start <= most for block in blocks)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_classifier_gives_scikit_learns_probability(name, hasty):
+    x, y = embedded(2000, 300, share=0.1, away=3.0)
+    fitted = fit(name, x, y)
+    expected = fitted.predict_proba(x.astype(float))[:, 1]
+    assert np.abs(Classifier(fitted, 300).probability(x) - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_classifier_refuses_what_is_no_number(name, hasty):
+    x, y = features(300)
+    classifier = Classifier(fit(name, x, y), 12)
+    x[7, 3] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        classifier.probability(x)
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, TestLake
 
-from lake import session, store, train
+from lake import row_blocks, session, store, train
 from lake.decision import best_threshold, calibrated
-from lake.heads import HEADS, logistic
+from lake.heads import HEADS
 from lake.selection import TrainingSet, choose
 from lake.train import Recipe, learn
 from udfs.errors import ModelError
@@ -74,6 +75,32 @@ def test_another_process_with_other_threads_gives_the_same_coefficients_bit_for_
     environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == coefficients(learn(overlapping(4000, 300), RECIPE))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_any_number_of_threads_gives_the_same_classifier(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set()
+    for cores in (1, 3):
+        monkeypatch.setattr(row_blocks, "cores", lambda cores=cores: cores)
+        found.add(learn(overlapping(6000, 80), replace(RECIPE, head=head)).model_id)
+    assert len(found) == 1
+
+
+def test_rows_of_the_training_set_are_the_tables_and_those_to_fit_follow_each_other(full_lake: TestLake) -> None:
+    recipe = recipe_of(full_lake)
+    data = rows_of(full_lake, recipe)
+    key = ["slide_id", "x", "y"]
+    labels = full_lake.read("labels").filter(label_rule=recipe.label_rule).select(*key, "label")
+    splits = full_lake.read("slides").select("slide_id", "split")
+    wanted = (
+        full_lake.read("features").join(labels, on=key).join(splits, on="slide_id").sort("split", "slide_id", "y", "x")
+    )
+    wanted = wanted.filter(pl.col("split").is_in(["train", "validation"]) & pl.col("embedding").is_not_null())
+    assert np.array_equal(data.x, np.array(wanted["embedding"].to_list(), np.float32))
+    assert data.y.tolist() == wanted["label"].to_list()
+    assert data.slides.tolist() == wanted["slide_id"].to_list()
+    assert data.is_validation.tolist() == (wanted["split"] == "validation").to_list()
+    assert len(row_blocks.blocks_of(np.flatnonzero(~data.is_validation), len(data.y))) == 1
 
 
 def test_the_lakes_model_comes_out_again_when_it_is_fitted_again(full_lake: TestLake) -> None:
@@ -158,7 +185,7 @@ def test_calibration_on_validation_keeps_ranks_and_makes_probabilities_truer(met
 
     rng = np.random.default_rng(0)
     few, held, fresh = (overlapping(rows, 60, seed=seed) for seed, rows in enumerate((240, 400, 4000)))
-    overconfident = logistic(few.x, few.y, C=100.0)
+    overconfident = HEADS["logistic"].fit(few.x, few.y, C=100.0)
     moved = calibrated(overconfident, method, held.x, held.y)
     before, after = (each.predict_proba(fresh.x)[:, 1].astype(float) for each in (overconfident, moved))
     assert log_loss(fresh.y, after) < log_loss(fresh.y, before) - 0.1
