@@ -130,6 +130,14 @@ def _tiles(piece: Image.Image, width: int, height: int, tissue: Mask, step: int)
                 yield _jpeg(Image.composite(cut[place], glass, Image.fromarray(mask).resize(glass.size, 0)))
 
 
+def encode(piece: Piece) -> Iterator[bytes]:
+    """The tiles of the piece as level 0 has them."""
+    side = piece.image.width // TILE_PX
+    for row in range(side):
+        for column in range(side):
+            yield _jpeg(_cut(piece.image, column, row))
+
+
 def _cut(piece: Image.Image, column: int, row: int) -> Image.Image:
     x, y = column * TILE_PX, row * TILE_PX
     return piece.crop((x, y, x + TILE_PX, y + TILE_PX))

@@ -21,7 +21,7 @@ import slides
 from race import Figure
 from speed_crop import MPP
 
-from lake import session
+from lake import session, store, workflow
 from lake.synthetic import write_slides
 from udfs.encoders.sessions import providers
 
@@ -47,8 +47,8 @@ class Scored:
 def measure(folder: Path) -> list[Figure]:
     """A slide of 10,000 patches, one of many more, and the features of a training set."""
     piece = slides.real_piece()
-    with_model = _lake(folder)
-    few, many = (_score(folder, with_model, piece, count) for count in (PATCHES, MANY))
+    with_model = lake_with_model(folder)
+    few, many = (score(folder, with_model, piece, count) for count in (PATCHES, MANY))
     has_amx = "AMX" in report.instructions()
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in few.seconds.items())
     bar = 30 if has_amx else 60
@@ -68,7 +68,7 @@ def measure(folder: Path) -> list[Figure]:
     ]
 
 
-def _lake(folder: Path) -> Path:
+def lake_with_model(folder: Path) -> Path:
     """A lake with a model, trained on the demo's generated slides."""
     root = folder / "with-model"
     if not root.exists():
@@ -80,7 +80,8 @@ def _lake(folder: Path) -> Path:
     return root
 
 
-def _score(folder: Path, with_model: Path, piece: slides.Piece, patches: int) -> Scored:
+def score(folder: Path, with_model: Path, piece: slides.Piece, patches: int) -> Scored:
+    """Take a new slide of about so many patches from its file to a heatmap, in a copy of the lake."""
     root, slide = folder / f"lake-{patches}", _slide(folder, piece, patches, PX)
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(with_model, root)
@@ -107,13 +108,14 @@ def _slide(folder: Path, piece: slides.Piece, patches: int, px: int) -> Path:
 def _headline(folder: Path, piece: slides.Piece) -> Figure:
     """Minutes for the features of a training set, from those of a part of it, and for training."""
     precision = "bf16" if providers("bf16") else "fp32"
-    _, file, weights = networks.prepare(REFERENCE, folder, precision)
+    spec, file, weights = networks.prepare(REFERENCE, folder, precision)
     root, slide = folder / "lake-headline", _slide(folder, piece, MEASURED, REFERENCE_PX)
     shutil.rmtree(root, ignore_errors=True)
-    _histolake(root, "encoders", "add", "reference", "--onnx", str(file), "--precision", precision)
+    store.create(root)
+    workflow.add_encoder(root, spec, file, store.new_run_id())
     _histolake(root, "ingest", str(slide))
-    patching = _histolake(root, "run", "--stage", "patches", "--encoder", "reference")
-    embedding = _histolake(root, "run", "--stage", "features")
+    patching = _histolake(root, "run", "--stage", "patches", "--encoder", spec.encoder_id)
+    embedding = _histolake(root, "run", "--stage", "features", "--encoder", spec.encoder_id)
     patches = _count(root, "slide_features", slide.stem)
     pace = (patching.seconds + embedding.seconds) / patches
     training = _training()
