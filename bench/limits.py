@@ -134,7 +134,7 @@ def _stages(folder: Path, piece: slides.Piece) -> str:
             {"slide": slide},
         ).fetchall()
     rows: list[Sequence[str]] = [(f"stage {stage}", f"{seconds:.2f}") for stage, seconds in spent]
-    rows += [(f"`histolake {name}`, the whole process", f"{seconds:.2f}") for name, seconds in scored.seconds.items()]
+    rows += [(f"`histolake {name}`, the whole process", f"{each.seconds:.2f}") for name, each in scored.ran.items()]
     return f"{report.grid(('of a slide', 'seconds'), rows)}\n\n{scored.patches:,} patches, {speed_slide.ENCODER}."
 
 

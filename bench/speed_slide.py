@@ -37,11 +37,20 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Scored:
-    """What a slide took: seconds of each command, peak memory of the hungriest, bytes, and its patches."""
+    """What a slide took: each command's process, and how many patches were scored."""
 
-    seconds: dict[str, float]
-    peak: int
+    ran: dict[str, race.Ran]
     patches: int
+
+    @property
+    def seconds(self) -> float:
+        """All commands together."""
+        return sum(each.seconds for each in self.ran.values())
+
+    @property
+    def peak(self) -> float:
+        """Memory of the hungriest command, GB."""
+        return max(each.peak for each in self.ran.values()) / GB
 
 
 def measure(folder: Path) -> list[Figure]:
@@ -50,13 +59,15 @@ def measure(folder: Path) -> list[Figure]:
     with_model = lake_with_model(folder)
     few, many = (score(folder, with_model, piece, count) for count in (PATCHES, MANY))
     has_amx = "AMX" in report.instructions()
-    steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in few.seconds.items())
+    steps = ", ".join(f"{name} {each.seconds:.1f} s" for name, each in few.ran.items())
+    peaks = ", ".join(f"{name} {each.peak / GB:.2f}" for name, each in few.ran.items())
     bar = 30 if has_amx else 60
-    total, of_many = sum(few.seconds.values()), sum(many.seconds.values())
-    stands_for = f"{of_many:.0f} s; stands for 100,000 patches; memory must be within 20 % of the smaller slide's"
+    stands_for = f"{many.seconds:.0f} s; stands for 100,000 patches; memory must be within 20 % of the smaller slide's"
     return [
-        Figure(f"unseen slide to heatmap, {few.patches:,} patches, {ENCODER}", "s", total, at_most=bar, note=steps),
-        Figure("its peak memory", "GB", few.peak / GB, at_most=1.5, note=piece.about),
+        Figure(
+            f"unseen slide to heatmap, {few.patches:,} patches, {ENCODER}", "s", few.seconds, at_most=bar, note=steps
+        ),
+        Figure("its peak memory", "GB", few.peak, at_most=1.5, note=f"{peaks}; {piece.about}"),
         Figure(
             f"peak memory of {many.patches:,} patches",
             "GB",
@@ -93,7 +104,7 @@ def score(folder: Path, with_model: Path, piece: slides.Piece, patches: int) -> 
         "heatmap": _histolake(root, "heatmap", slide.stem, "--out", picture),
     }
     scored = _count(root, "current_predictions", slide.stem)
-    return Scored({name: each.seconds for name, each in ran.items()}, max(each.peak for each in ran.values()), scored)
+    return Scored(ran, scored)
 
 
 def _slide(folder: Path, piece: slides.Piece, patches: int, px: int) -> Path:
