@@ -24,7 +24,7 @@ import slides
 from race import OURS, Figure
 
 from lake.executors import cores
-from lake.pipeline import LEAST_SLICE, SLICE_ROWS
+from lake.pipeline import LEAST_SLICE, PIXEL_ROWS
 from udfs.registry import UDFS
 from udfs.slide import crop  # noqa: F401  (declares it)
 
@@ -110,7 +110,7 @@ def table(path: str, places: Places, px: int) -> pa.Table:
     """Rows for crop, in slices as the pipeline cuts them."""
     xs, ys = zip(*places, strict=True)
     rows = pa.table({"path": [path] * len(places), "x": xs, "y": ys, "px": [px] * len(places)})
-    slices = rows.to_batches(max_chunksize=min(SLICE_ROWS, max(LEAST_SLICE, -(-len(places) // (4 * cores())))))
+    slices = rows.to_batches(max_chunksize=min(PIXEL_ROWS, max(LEAST_SLICE, -(-len(places) // (4 * cores())))))
     return pa.Table.from_batches(slices)
 
 

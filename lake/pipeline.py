@@ -22,7 +22,8 @@ from lake.store import Entry, Replacement
 from lake.tables import ARROW_TYPES, TABLES, Column, Table
 from udfs.errors import EncoderError, HistolakeError, LakeError, ModelError
 
-SLICE_ROWS = 256  # most rows that one call of a UDF sees: 2,048 raw patches would fill the memory
+SLICE_ROWS = 256  # most rows that one call of a UDF sees,
+PIXEL_ROWS = 64  # and where patches are cropped, which are large: each slice is in memory some four times
 LEAST_SLICE = 32
 COMMIT_ROWS = 8192  # results held before they are committed,
 COMMIT_SECONDS = 5.0  # and for how long at the most
@@ -204,7 +205,8 @@ def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters
             source = source.filter(duckdb.ColumnExpression(name) == duckdb.ConstantExpression(value))
     rows = (source.order(stage.order) if stage.order else source).to_arrow_table()
     share = -(-rows.num_rows // (4 * executors.cores()))
-    slices = rows.to_batches(max_chunksize=min(SLICE_ROWS, max(LEAST_SLICE, share)))
+    most = PIXEL_ROWS if stage.reads_pixels else SLICE_ROWS
+    slices = rows.to_batches(max_chunksize=min(most, max(LEAST_SLICE, share)))
     con.register(stage.over, pa.Table.from_batches(slices, rows.schema))
     try:
         # not con.sql(…, params=…): DuckDB 1.5 then holds Python's lock while UDFs wait for it
