@@ -10,6 +10,7 @@ loop does, under more layers.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,6 +39,8 @@ PEERS = ("tiffslide", "fastslide", "ratiopath")
 
 Places = list[tuple[int, int]]
 Contenders = dict[str, Callable[[], int]]
+
+_numbers = itertools.count()  # of the names that the slides are opened under
 
 
 def measure(folder: Path) -> list[Figure]:
@@ -89,11 +92,10 @@ def on_tissue(places: Places, px: int) -> Places:
 
 def contenders(folder: Path, slide: Path, places: Places, px: int) -> Contenders:
     """Who crops the same patches: each call opens the slide anew, and returns how many there were."""
-    names = (folder / f"{slide.stem}-{number}.tif" for number in itertools.count())
 
     def anew(work: Callable[[str, Places, int], int]) -> Callable[[], int]:
         def call() -> int:
-            path = next(names)
+            path = folder / f"{slide.stem}-{os.getpid()}-{next(_numbers)}.tif"
             path.symlink_to(slide.absolute())
             try:
                 return work(str(path), places, px)
