@@ -116,7 +116,7 @@ endif
 # What the benchmarks compare with. Not locked: nothing of histolake needs it.
 .venv/.peers: | .venv/.locked
 	@echo "Installing the peers that benchmarks compare with"
-	$(IN_VENV) pip install -qq --disable-pip-version-check --no-compile tiffslide
+	$(IN_VENV) pip install -qq --disable-pip-version-check --no-compile tiffslide fastslide ratiopath
 	@touch $@
 
 .PHONY: has-browser

@@ -27,7 +27,7 @@ from app_slide import EDGE, MPP
 from deltalake.transaction import AddAction
 from lake_rows import PART, Slide, as_rows, entry, put, slides_of
 
-from lake import executors, pipeline, store
+from lake import commits, executors, store
 from lake.choices import Peaks
 from lake.slide_scores import TOP
 from lake.tables import TABLES
@@ -171,7 +171,7 @@ def _files(units: Sequence[Unit]) -> Iterator[list[Unit]]:
     for slide, part in units:
         waiting.setdefault(slide.bucket, []).append((slide, part))
         rows, count = rows + slide.rows(part), count + 1
-        if rows >= pipeline.COMMIT_ROWS or count >= pipeline.COMMIT_UNITS:
+        if rows >= commits.COMMIT_ROWS or count >= commits.COMMIT_UNITS:
             yield from waiting.values()
             waiting, rows, count = {}, 0, 0
     yield from waiting.values()

@@ -68,7 +68,7 @@ def sql(
     import duckdb
 
     from lake import session
-    from lake.pipeline import reason
+    from lake.compute import reason
 
     with session.connect(lake, at=dict(_version(text) for text in at or ())) as con:
         if query is None:

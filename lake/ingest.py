@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 
 from lake import session, store
-from lake.pipeline import Summary, reason, run_stage
+from lake.compute import reason
+from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
 from udfs.annotations import ENDINGS as ANNOTATION_ENDINGS

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,50 +15,15 @@ import polars as pl
 import pyarrow as pa
 
 from lake import executors, session, store, table_files
+from lake.commits import Committer
+from lake.compute import compute, has_embeddings, raise_if_general, reason
 from lake.progress import Progress
 from lake.sql_files import Stage, is_ours, query
-from lake.store import Entry, Replacement
 from lake.tables import ARROW_TYPES, TABLES, Column, Table
-from udfs.errors import EncoderError, HistolakeError, LakeError, ModelError
-
-SLICE_ROWS = 256  # most rows that one call of a UDF sees: 2,048 raw patches would fill the memory
-LEAST_SLICE = 32
-COMMIT_ROWS = 8192  # results held before they are committed,
-COMMIT_SECONDS = 5.0  # and for how long at the most
-COMMIT_UNITS = 64
+from lake.units import Result, Unit
+from udfs.errors import HistolakeError, LakeError
 
 Parameters = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What is planned, done, retried and committed at once; see docs/architecture.md."""
-
-    slide_id: str
-    identity: str  # JSON of the identity columns
-    part: int
-    has_parts: bool
-    fingerprint: str
-    bucket: int
-    rows: int  # of the stage's input
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a unit."""
-
-    unit: Unit
-    rows: pa.Table | None  # None when it failed
-    errors: int
-    error: str | None
-    seconds: float
-
-    @property
-    def status(self) -> str:
-        """'ok', 'empty' or 'failed', as the ledger has it."""
-        if self.rows is None or (self.rows.num_rows and self.errors == self.rows.num_rows):
-            return "failed"
-        return "ok" if self.rows.num_rows else "empty"
 
 
 @dataclass
@@ -106,7 +69,7 @@ def run_stage(
         if not units:
             return summary
         ensure_table(root, con, stage, parameters)
-        committer = _Committer(root, stage, parameters, run_id, session.versions(con))
+        committer = Committer(root, stage, parameters, run_id, session.versions(con))
         worker = _Worker(root, con, stage, parameters)
         is_light = max(unit.rows for unit in units) == 1 or has_embeddings(con, stage)  # DuckDB gives it one thread
         side_by_side = executors.cores() if is_light else 1
@@ -204,76 +167,6 @@ class _Worker:
             cursor.interrupt()
 
 
-def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters: Parameters) -> pa.Table:
-    """The stage's SELECT over one unit: its input is narrowed to the unit, and comes in slices.
-
-    DuckDB hands the slices to its threads, so that UDFs run in parallel on few rows at a time.
-    Raises duckdb.Error with the text of what went wrong.
-    """
-    source = con.query(f'from memory.main."{stage.over}"')  # not the view of that name that hides it below
-    conditions = {"slide_id": unit.slide_id, **json.loads(unit.identity)}
-    if unit.has_parts:
-        conditions["part"] = unit.part
-    if "bucket" in source.columns:
-        conditions["bucket"] = unit.bucket  # a partition: other slides' files are not opened
-    for name, value in conditions.items():
-        if name in source.columns:
-            source = source.filter(duckdb.ColumnExpression(name) == duckdb.ConstantExpression(value))
-    rows = source.order(stage.order) if stage.order else source
-    with (_in_view if has_embeddings(con, stage) else _in_slices)(con, stage.over, rows):
-        # not con.sql(…, params=…): DuckDB 1.5 then holds Python's lock while UDFs wait for it
-        return con.execute(stage.select, dict(parameters)).to_arrow_table()
-
-
-def has_embeddings(con: duckdb.DuckDBPyConnection, stage: Stage) -> bool:
-    """Whether the stage reads embeddings: smaller than pixels, and slower to convert for a UDF than to score."""
-    return "embedding" in con.table(stage.over).columns
-
-
-@contextmanager
-def _in_slices(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRelation) -> Iterator[None]:
-    """Have the name mean the rows, read beforehand, in slices of few."""
-    read = rows.to_arrow_table()
-    share = -(-read.num_rows // (4 * executors.cores()))
-    slices = read.to_batches(max_chunksize=min(SLICE_ROWS, max(LEAST_SLICE, share)))
-    con.register(name, pa.Table.from_batches(slices, read.schema))
-    try:
-        yield
-    finally:
-        con.unregister(name)
-
-
-@contextmanager
-def _in_view(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRelation) -> Iterator[None]:
-    """Have the name mean the rows, read while they are used, 2,048 at a time."""
-    con.execute(f'create or replace temp view "{name}" as {rows.sql_query()}')
-    try:
-        yield
-    finally:
-        con.execute(f'drop view temp."{name}"')
-
-
-def raise_if_general(failure: duckdb.Error) -> None:
-    """Raise what is wrong with the encoder or the model: it would befall every unit, and is no slide's fault."""
-    found = re.search(r"executing the UDF: (EncoderError|ModelError): ", str(failure))
-    lengths = re.search(r"Cannot cast list with length (\d+) to array with length (\d+)", str(failure))
-    if lengths:
-        raise ModelError(
-            f"the model takes embeddings of {lengths[2]} numbers, these have {lengths[1]}; "
-            "score features of the encoder it was trained on"
-        ) from failure
-    if found:
-        raise {"EncoderError": EncoderError, "ModelError": ModelError}[found[1]](reason(failure)) from failure
-
-
-def reason(failure: duckdb.Error) -> str:
-    """What went wrong, without DuckDB's and Python's wrapping."""
-    text = str(failure).strip()
-    wrapped = re.search(r"Python exception occurred while executing the UDF: (?:\w+: )?(.*)", text, re.DOTALL)
-    plain = wrapped.group(1) if wrapped else re.sub(r"^[A-Z][\w ]*Error: ", "", text)
-    return plain.partition("\n")[0].strip()
-
-
 def _with_count(result: Result) -> str:
     error = result.error or ""
     total = result.rows.num_rows if result.rows is not None else 0
@@ -293,75 +186,3 @@ def ensure_table(root: Path, con: duckdb.DuckDBPyConnection, stage: Stage, param
     if "bucket" not in {column.name for column in columns}:
         columns.append(Column("bucket", "INTEGER", "partition: bucket_of(slide_id)"))
     store.create_table(root, Table(stage.name, stage.about, stage.key, tuple(columns)))
-
-
-class _Committer:
-    """Collects results and commits them, several small units at once."""
-
-    def __init__(
-        self, root: Path, stage: Stage, parameters: Parameters, run_id: str, versions: Mapping[str, int]
-    ) -> None:
-        self._root, self._stage, self._run_id = root, stage, run_id
-        self._schema = pa.schema(store.open_table(root, stage.name).schema())
-        self._parameters = json.dumps(dict(parameters), sort_keys=True, default=str)
-        self._versions = json.dumps(versions, sort_keys=True)
-        self._waiting: list[Result] = []
-        self._flushed = 0
-        self._since = time.monotonic()
-
-    def add(self, result: Result) -> None:
-        if not self._waiting:
-            self._since = time.monotonic()
-        self._waiting.append(result)
-        rows = sum(each.rows.num_rows for each in self._waiting if each.rows is not None)
-        is_old = time.monotonic() - self._since >= COMMIT_SECONDS
-        if rows >= COMMIT_ROWS or len(self._waiting) >= COMMIT_UNITS or is_old:
-            self.flush()
-
-    def flush(self) -> None:
-        computed = [result for result in self._waiting if result.rows is not None]
-        broken = [result for result in self._waiting if result.rows is None]
-        if computed:
-            rows = [self._fitted(each.rows, each.unit) for each in computed if each.rows is not None]
-            replacements = [self._replacement(each.unit) for each in computed]
-            entries = [self._entry(each) for each in computed]
-            store.replace(self._root, self._stage.name, pa.concat_tables(rows), replacements, entries)
-        store.record(self._root, [self._entry(result) for result in broken])
-        self._waiting = []
-        self._flushed += 1
-        if self._flushed % store.LEDGER_FILES == 0:  # of a long run others read the ledger meanwhile
-            store.tidy_ledger(self._root)
-
-    def _fitted(self, rows: pa.Table, unit: Unit) -> pa.Table:
-        """The rows with the table's columns and types; the bucket is the unit's."""
-        if "bucket" in self._schema.names and "bucket" not in rows.column_names:
-            rows = rows.append_column("bucket", pa.array([unit.bucket] * rows.num_rows, pa.int32()))
-        return rows.select(self._schema.names).cast(self._schema)
-
-    def _replacement(self, unit: Unit) -> Replacement:
-        where: dict[str, store.Value] = {"slide_id": unit.slide_id, **json.loads(unit.identity)}
-        if "bucket" in self._schema.names:
-            where["bucket"] = unit.bucket
-        where = {name: value for name, value in where.items() if name in self._schema.names}
-        if not unit.has_parts:
-            return Replacement(where)
-        wipe = where if "fingerprint" in self._schema.names else None
-        return Replacement({**where, "part": unit.part}, wipe, unit.fingerprint)
-
-    def _entry(self, result: Result) -> Entry:
-        unit = result.unit
-        return Entry(
-            run_id=self._run_id,
-            stage=self._stage.name,
-            slide_id=unit.slide_id,
-            identity=unit.identity,
-            part=unit.part,
-            fingerprint=unit.fingerprint,
-            status=result.status,
-            rows=result.rows.num_rows if result.rows is not None else 0,
-            errors=result.errors,
-            error=result.error,
-            seconds=result.seconds,
-            input_versions=self._versions,
-            parameters=self._parameters,
-        )

@@ -37,6 +37,11 @@ class Stage:
     select: str
     parameters: frozenset[str]
 
+    @property
+    def reads_pixels(self) -> bool:
+        """Whether it crops patches, which are a thousand times as large as other values."""
+        return re.search(r"\bcrop\s*\(", re.sub(r"--.*", "", self.select)) is not None
+
 
 @cache
 def query(name: str) -> str:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import openslide
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from udfs.errors import SlideError
+from udfs.jpeg_tiles import JpegTiles
 from udfs.registry import Column, udf
 
 Pixels = NDArray[np.uint8]
@@ -38,9 +40,16 @@ _READ_ERRORS = (openslide.OpenSlideError, OSError, ValueError, MemoryError)
 class _Slide:
     """An open slide and the shape of its levels, which a poisoned handle would no longer tell."""
 
+    path: str
     handle: openslide.OpenSlide
+    vendor: str
     sizes: tuple[tuple[int, int], ...]  # width and height of each level
     downsamples: tuple[float, ...]  # of each level, as OpenSlide places pixels by: the mean of both axes
+
+    @cached_property
+    def tiles(self) -> JpegTiles:
+        """What can be read of the slide without OpenSlide."""
+        return JpegTiles(self.path, self.vendor, self.sizes)
 
     def steps(self, level: int) -> tuple[float, float]:
         """Level-0 px that one px of the level is wide and high: not whole, and not the same, in general."""
@@ -90,7 +99,8 @@ class _Handles:
         try:
             handle = openslide.OpenSlide(path)
             handle.set_cache(self._cache)
-            return _Slide(handle, handle.level_dimensions, handle.level_downsamples)
+            vendor = handle.properties[openslide.PROPERTY_NAME_VENDOR]
+            return _Slide(path, handle, vendor, handle.level_dimensions, handle.level_downsamples)
         except openslide.OpenSlideUnsupportedFormatError:
             raise SlideError(f"{path}: OpenSlide does not know this format; is it a whole-slide image?") from None
         except _READ_ERRORS as error:
@@ -216,13 +226,13 @@ def _resample_block(slide: _Slide, level: int, area: Area, width: int, height: i
     y = _window(area.y, area.height, height, step_y, level_height, downsample)
     if x.count < 1 or y.count < 1:
         return np.full((height, width, 3), 255, np.uint8)
-    rgb = _on_white(slide.handle.read_region((x.location, y.location), level, (x.count, y.count)))
+    rgb = _read(slide, level, x, y)
     if any((*x.white, *x.edge, *y.white, *y.edge)):
         rgb = _surrounded(rgb, x, y)
     if x.is_whole and y.is_whole:
-        return np.asarray(rgb)
+        return rgb
     box = (x.start, y.start, x.start + area.width / step_x, y.start + area.height / step_y)
-    return np.asarray(rgb.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
 @dataclass(frozen=True)
@@ -258,18 +268,31 @@ def _window(x: float, span: float, pixels: int, step: float, level_pixels: int, 
     return _Window(location, count, white, edge, offset, is_whole)
 
 
-def _surrounded(rgb: Image.Image, x: _Window, y: _Window) -> Image.Image:
-    pixels = np.pad(np.asarray(rgb), (y.edge, x.edge, (0, 0)), mode="edge")
-    return Image.fromarray(np.pad(pixels, (y.white, x.white, (0, 0)), constant_values=255))
+def _read(slide: _Slide, level: int, x: _Window, y: _Window) -> Pixels:
+    """The pixels of a level: from its JPEG tiles where these have them, else OpenSlide's."""
+    left, top = x.location / slide.downsamples[level], y.location / slide.downsamples[level]
+    found = None
+    if left.is_integer() and top.is_integer():  # else OpenSlide interpolates
+        found = slide.tiles.read(level, int(left), int(top), x.count, y.count)
+    if found is not None and slide.tiles.has_agreed(level):
+        return found
+    pixels = _on_white(slide.handle.read_region((x.location, y.location), level, (x.count, y.count)))
+    if found is not None:
+        slide.tiles.compare(level, found, pixels)
+    return pixels
 
 
-def _on_white(rgba: Image.Image) -> Image.Image:
-    alpha = rgba.getchannel("A")
+def _surrounded(rgb: Pixels, x: _Window, y: _Window) -> Pixels:
+    pixels = np.pad(rgb, (y.edge, x.edge, (0, 0)), mode="edge")
+    return np.pad(pixels, (y.white, x.white, (0, 0)), constant_values=255)
+
+
+def _on_white(rgba: Image.Image) -> Pixels:
     rgb = rgba.convert("RGB")
-    if alpha.getextrema() == (255, 255):
-        return rgb
-    white = Image.new("RGB", rgba.size, (255, 255, 255))
-    return Image.composite(rgb, white, alpha)
+    alpha = rgba.getchannel("A")
+    if alpha.getextrema() != (255, 255):
+        rgb = Image.composite(rgb, Image.new("RGB", rgba.size, (255, 255, 255)), alpha)
+    return np.asarray(rgb)
 
 
 @udf(

@@ -90,7 +90,7 @@ class Encoder:
             raise EncoderError(f"{onnx_path}: not the file of {spec.encoder_id} (its SHA-256 differs); {remedy}")
         self._facts: dict[str, Any] = json.loads(spec.preprocessing)
         self._session = open_session(self._file, spec.precision, spec.input_px)
-        self.provider = self._session.provider
+        self.provider, self.batch = self._session.provider, self._session.batch  # batch: images in one run
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """Embed RGB bytes (n, input_px, input_px, 3); returns (n, dims).
@@ -99,7 +99,7 @@ class Encoder:
         depend on how many came with it and no provider compiles anew.
         Raises EncoderError when the pixels do not fit, or a number that comes out is not finite.
         """
-        edge, batch = self.spec.input_px, self._session.batch
+        edge, batch = self.spec.input_px, self.batch
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (edge, edge, 3):
             raise EncoderError(f"{self.spec.encoder_id} takes bytes (n, {edge}, {edge}, 3), not {pixels.shape}")
         features = np.empty((len(pixels), self.spec.dims), np.float32)

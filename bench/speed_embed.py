@@ -1,0 +1,182 @@
+"""Images a second from a slide to features: crop and embed in SQL, beside loops over ready pixels.
+
+Ready pixels are RGB bytes in memory; what is made of them counts. The peers that compute on ready pixels are spared the
+cropping, which ours does. Where a provider here honours bf16 and the features hold, ours are computed in it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import networks
+import numpy as np
+import onnxruntime as ort
+import race
+import report
+import slides
+import speed_crop
+from features import Embeddings, pixels, read_patches
+from numpy.typing import NDArray
+from race import OURS, Figure
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lake.executors import cores
+from udfs.embed import embed_udf
+from udfs.encoders.encoder import Encoder
+from udfs.encoders.sessions import providers
+from udfs.registry import UDFS
+
+IMAGES = {"inception_v3": 128, "efficientnet_lite0": 512}  # that a contender embeds in a round: whole slices
+PATCHES = 1_000  # of training and of validation, for the AUC
+TORCH_BATCH = 16
+SESSION, CPU = "its own parts: OpenSlide loop and session loop", "ONNX Runtime CPU, fp32"
+TORCH, TORCH_BF16 = "PyTorch fp32", "PyTorch bf16"
+
+Images = NDArray[np.uint8]
+
+
+def measure(folder: Path) -> list[Figure]:
+    """Both encoders beside their peers, and what bf16 does to features."""
+    piece = slides.real_piece()
+    slide = speed_crop.square_slide(folder, piece)
+    has_amx = "AMX" in report.instructions()
+    figures = []
+    for name in IMAGES:
+        bars: dict[str, float | None] = {SESSION: 0.95, CPU: None, TORCH: None, TORCH_BF16: None}
+        if name == "inception_v3":
+            bars |= {CPU: 4, TORCH: 6, TORCH_BF16: 1.5} if has_amx else {TORCH: 1.3}
+        figures += _race(name, folder, slide, piece, bars)
+    return [*figures, *_accuracy(folder)]
+
+
+def _race(name: str, folder: Path, slide: Path, piece: slides.Piece, bars: dict[str, float | None]) -> list[Figure]:
+    spec, file, weights = networks.prepare(name, folder, "bf16" if providers("bf16") else "fp32")
+    encoder = Encoder(spec, file)
+    grid = speed_crop.gridded(spec.input_px)
+    places = grid[: IMAGES[name]]
+    images = ready(slide, places, spec.input_px)
+    crops = speed_crop.contenders(folder, slide, places, spec.input_px)
+    measured = race.rates(
+        {
+            OURS: lambda: in_sql(encoder, slide, places),
+            "crop": crops[speed_crop.BARE],
+            "session": lambda: by_session(encoder, images),
+            CPU: by_runtime(file, images),
+            TORCH: by_torch(file, images, "float32"),
+            TORCH_BF16: by_torch(file, images, "bfloat16"),
+        }
+    )
+    measured[SESSION] = [1 / (1 / a + 1 / b) for a, b in zip(measured["crop"], measured["session"], strict=True)]
+    found = race.against(f"features of {name}, {spec.precision}", "images/s", measured, bars)
+    alone = statistics.median(measured["session"])
+    note = f"{encoder.provider}, {weights}; {piece.about}; session loop alone {race.amount(alone)} images/s"
+    return [replace(each, note=note) for each in found]
+
+
+def ready(slide: Path, places: speed_crop.Places, px: int) -> Images:
+    """The pixels of patches, (n, px, px, 3)."""
+    with duckdb.connect() as con:
+        UDFS["crop"].register(con)
+        con.register("patches", speed_crop.table(str(slide), places, px))
+        rows = con.execute("select crop(path, x, y, px, px, px::integer).pixels from patches").fetchall()
+    return np.frombuffer(b"".join(row[0] for row in rows), np.uint8).reshape(len(rows), px, px, 3)
+
+
+def in_sql(encoder: Encoder, slide: Path, places: speed_crop.Places) -> int:
+    """What sql/features.sql does."""
+    with duckdb.connect(config={"threads": cores()}) as con:
+        UDFS["crop"].register(con)
+        embed_udf(lambda _: encoder).register(con)
+        con.register("patches", speed_crop.table(str(slide), places, encoder.spec.input_px))
+        query = "select embed('it', crop(path, x, y, px, px, px::integer).pixels) as embedding from patches"
+        features = con.execute(query).to_arrow_table()
+    return int(features.num_rows - features["embedding"].null_count)
+
+
+def by_session(encoder: Encoder, images: Images) -> int:
+    """The same session, called by as many threads as there are processors with the images that one run takes."""
+    batch = encoder.batch
+    with ThreadPoolExecutor(cores()) as pool:
+        parts = [images[start : start + batch] for start in range(0, len(images), batch)]
+        return sum(len(features) for features in pool.map(encoder.embed, parts))
+
+
+def by_runtime(file: Path, images: Images) -> Callable[[], int]:
+    """ONNX Runtime as it comes."""
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def call() -> int:
+        parts = [images[start : start + TORCH_BATCH] for start in range(0, len(images), TORCH_BATCH)]
+        return sum(len(session.run(None, {"pixels": part})[0]) for part in parts)
+
+    return call
+
+
+def by_torch(file: Path, images: Images, dtype: str) -> Callable[[], int]:
+    """PyTorch without gradients, channels last, on all processors."""
+    import torch
+
+    network = networks.in_torch(file).to(getattr(torch, dtype))
+
+    def call() -> int:
+        torch.set_num_threads(cores())
+        with torch.inference_mode():
+            parts = torch.split(torch.from_numpy(images.copy()), TORCH_BATCH)
+            return sum([len(network(part)) for part in parts])
+
+    return call
+
+
+def _accuracy(folder: Path) -> list[Figure]:
+    """Features of efficientnet_lite0 in bf16 beside those in fp32: their cosine, and the AUC of a head on each."""
+    data = report.SHARED / "data" / "pcam"
+    what = "features of efficientnet_lite0, bf16 beside fp32"
+    if not (data / "train.parquet").is_file():
+        return [Figure(what, "", None, note="PatchCamelyon's patches are not here")]
+    spec, file, _ = networks.prepare("efficientnet_lite0", folder, "fp32")
+    exact = Encoder(spec, file).embed
+    rounded: Callable[[Images], Embeddings]
+    if providers("bf16"):
+        rounded, by = Encoder(*networks.prepare("efficientnet_lite0", folder, "bf16")[:2]).embed, "OpenVINO"
+    else:
+        rounded, by = _embed_by_torch(file), "PyTorch: no provider here computes in it"
+    features = {}
+    for split in ("train", "valid"):
+        patches = read_patches(data, split)
+        rows = np.linspace(0, len(patches.labels) - 1, PATCHES).astype(np.int64)
+        images = pixels(patches, rows, spec.input_px)
+        features[split] = exact(images), rounded(images), patches.labels[rows]
+    aucs = []
+    for which in (0, 1):
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000))
+        head.fit(features["train"][which], features["train"][2])
+        aucs.append(roc_auc_score(features["valid"][2], head.decision_function(features["valid"][which])))
+    a, b, _ = features["valid"]
+    cosine = np.mean(np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
+    note = f"by {by}; {PATCHES:,} patches of PatchCamelyon to train on, as many to measure on"
+    return [
+        Figure(f"{what}: mean cosine, away from 1", "", 1 - float(cosine), at_most=0.001, note=note),
+        Figure(f"{what}: change of AUC", "", abs(aucs[1] - aucs[0]), at_most=0.002, note=note),
+    ]
+
+
+def _embed_by_torch(file: Path) -> Callable[[Images], Embeddings]:
+    import torch
+
+    network = networks.in_torch(file).to(torch.bfloat16)
+
+    def embed(images: Images) -> Embeddings:
+        with torch.inference_mode():
+            parts = [network(part).float() for part in torch.split(torch.from_numpy(images), TORCH_BATCH)]
+        found: Embeddings = torch.cat(parts).numpy()
+        return found
+
+    return embed

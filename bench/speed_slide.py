@@ -1,0 +1,161 @@
+"""Seconds and memory from an unseen slide to its heatmap, and what a whole training set would take.
+
+Every command is a process of its own, so that imports, sessions and caches are cold; the slide's file, just written, is
+in the system's memory. Steps are timed by their commands.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import networks
+import race
+import report
+import slides
+from race import Figure
+from speed_crop import MPP
+
+from lake import encoders, session, store
+from lake.synthetic import write_slides
+from udfs.encoders.sessions import providers
+
+ENCODER, PX = "efficientnet_lite0", 224
+REFERENCE, REFERENCE_PX = "inception_v3", 299
+PATCHES = 10_000
+MANY = 40_000  # stands for 100,000: minutes, not a quarter of an hour
+HEADLINE, MEASURED = 174_000, 20_000  # patches of a training set, and as many as are embedded for the extrapolation
+MINUTES = 35
+TISSUE = 0.635  # of the square slides
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a slide took: each command's process, and how many patches were scored."""
+
+    ran: dict[str, race.Ran]
+    patches: int
+
+    @property
+    def seconds(self) -> float:
+        """All commands together."""
+        return sum(each.seconds for each in self.ran.values())
+
+    @property
+    def peak(self) -> float:
+        """Memory of the hungriest command, GB."""
+        return max(each.peak for each in self.ran.values()) / GB
+
+
+def measure(folder: Path) -> list[Figure]:
+    """A slide of 10,000 patches, one of many more, and the features of a training set."""
+    piece = slides.real_piece()
+    with_model = lake_with_model(folder)
+    few, many = (score(folder, with_model, piece, count) for count in (PATCHES, MANY))
+    has_amx = "AMX" in report.instructions()
+    steps = ", ".join(f"{name} {each.seconds:.1f} s" for name, each in few.ran.items())
+    peaks = ", ".join(f"{name} {each.peak / GB:.2f}" for name, each in few.ran.items())
+    bar = 30 if has_amx else 60
+    stands_for = f"{many.seconds:.0f} s; stands for 100,000 patches; memory must be within 20 % of the smaller slide's"
+    return [
+        Figure(
+            f"unseen slide to heatmap, {few.patches:,} patches, {ENCODER}", "s", few.seconds, at_most=bar, note=steps
+        ),
+        Figure("its peak memory", "GB", few.peak, at_most=1.5, note=f"{peaks}; {piece.about}"),
+        Figure(
+            f"peak memory of {many.patches:,} patches",
+            "GB",
+            many.peak / GB,
+            at_most=1.2 * few.peak / GB,
+            note=stands_for,
+        ),
+        _headline(folder, piece),
+    ]
+
+
+def lake_with_model(folder: Path) -> Path:
+    """A lake with a model, trained on the demo's generated slides."""
+    root = folder / "with-model"
+    if not root.exists():
+        write_slides(folder / "training", slides=4)
+        training = str(folder / "training")
+        _histolake(root, "ingest", training, "--annotations", training)
+        _histolake(root, "run", "--encoder", ENCODER)
+        _histolake(root, "train")
+    return root
+
+
+def score(folder: Path, with_model: Path, piece: slides.Piece, patches: int) -> Scored:
+    """Take a new slide of about so many patches from its file to a heatmap, in a copy of the lake."""
+    root, slide = folder / f"lake-{patches}", _slide(folder, piece, patches, PX)
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(with_model, root)
+    picture = str(folder / f"{slide.stem}.png")
+    ran = {
+        "ingest": _histolake(root, "ingest", str(slide), "--split", "test"),
+        "run": _histolake(root, "run", "--slide", slide.stem),
+        "predict": _histolake(root, "predict", "--slide", slide.stem),
+        "heatmap": _histolake(root, "heatmap", slide.stem, "--out", picture),
+    }
+    scored = _count(root, "current_predictions", slide.stem)
+    return Scored(ran, scored)
+
+
+def _slide(folder: Path, piece: slides.Piece, patches: int, px: int) -> Path:
+    """A slide with about so many tissue patches of px x px."""
+    path = folder / f"slide-{patches}-{px}.tif"
+    if not path.exists():
+        edge = math.ceil(math.sqrt(patches / TISSUE) * px / slides.TILE_PX) * slides.TILE_PX
+        slides.write_slide(path, piece, edge, edge, slides.in_islands(edge, edge), MPP)
+    return path
+
+
+def _headline(folder: Path, piece: slides.Piece) -> Figure:
+    """Minutes for the features of a training set, from those of a part of it, and for training."""
+    precision = "bf16" if providers("bf16") else "fp32"
+    spec, file, weights = networks.prepare(REFERENCE, folder, precision)
+    root, slide = folder / "lake-headline", _slide(folder, piece, MEASURED, REFERENCE_PX)
+    shutil.rmtree(root, ignore_errors=True)
+    store.create(root)
+    encoders.add(root, spec, file, store.new_run_id())
+    _histolake(root, "ingest", str(slide))
+    patching = _histolake(root, "run", "--stage", "patches", "--encoder", spec.encoder_id)
+    embedding = _histolake(root, "run", "--stage", "features", "--encoder", spec.encoder_id)
+    patches = _count(root, "slide_features", slide.stem)
+    pace = (patching.seconds + embedding.seconds) / patches
+    training = _training()
+    note = (
+        f"extrapolated from {patches:,} patches of {REFERENCE_PX} px, {race.amount(1 / pace)} a second, {precision}, "
+        f"{weights}; "
+        + ("without training, which was not measured" if training is None else f"training, measured: {training:.0f} s")
+    )
+    what = f"{HEADLINE:,} patches cropped, {REFERENCE} features, trained"
+    at_most = MINUTES if "AMX" in report.instructions() else None
+    return Figure(what, "minutes", (HEADLINE * pace + (training or 0)) / 60, at_most=at_most, note=note)
+
+
+def _training() -> float | None:
+    """Seconds that part `train` measured for the same number of patches, if it did."""
+    kept = report.ROOT / "bench" / "results.json"
+    results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    for figure in results.get("train", {}).get("figures", []):
+        if figure["what"].startswith("`histolake train`") and figure["what"].endswith("logistic"):
+            return float(figure["value"])
+    return None
+
+
+def _count(root: Path, view: str, slide_id: str) -> int:
+    with session.connect(root, udfs=()) as con:
+        rows = con.table(view).filter(duckdb.ColumnExpression("slide_id") == duckdb.ConstantExpression(slide_id))
+        return int(rows.shape[0])
+
+
+def _histolake(root: Path, *words: str) -> race.Ran:
+    arguments: Sequence[str] = ("-m", "lake", *words, "--lake", str(root))
+    return race.in_process(arguments)

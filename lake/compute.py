@@ -1,0 +1,95 @@
+"""Computes one unit of a stage: its input is fed in slices of few rows, or read while it is used."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from lake import executors
+from lake.sql_files import Stage
+from lake.units import Unit
+from udfs.errors import EncoderError, ModelError
+
+SLICE_ROWS = 256  # most rows that one call of a UDF sees,
+PIXEL_ROWS = 64  # and where patches are cropped, which are large: each slice is in memory some four times
+LEAST_SLICE = 32
+
+
+def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters: Mapping[str, Any]) -> pa.Table:
+    """The stage's SELECT over one unit: its input is narrowed to the unit, and comes in slices.
+
+    DuckDB hands the slices to its threads, so that UDFs run in parallel on few rows at a time.
+    Raises duckdb.Error with the text of what went wrong.
+    """
+    source = con.query(f'from memory.main."{stage.over}"')  # not the view of that name that hides it below
+    conditions = {"slide_id": unit.slide_id, **json.loads(unit.identity)}
+    if unit.has_parts:
+        conditions["part"] = unit.part
+    if "bucket" in source.columns:
+        conditions["bucket"] = unit.bucket  # a partition: other slides' files are not opened
+    for name, value in conditions.items():
+        if name in source.columns:
+            source = source.filter(duckdb.ColumnExpression(name) == duckdb.ConstantExpression(value))
+    rows = source.order(stage.order) if stage.order else source
+    if has_embeddings(con, stage):
+        fed = _in_view(con, stage.over, rows)
+    else:
+        fed = _in_slices(con, stage.over, rows, PIXEL_ROWS if stage.reads_pixels else SLICE_ROWS)
+    with fed:
+        # not con.sql(…, params=…): DuckDB 1.5 then holds Python's lock while UDFs wait for it
+        return con.execute(stage.select, dict(parameters)).to_arrow_table()
+
+
+def has_embeddings(con: duckdb.DuckDBPyConnection, stage: Stage) -> bool:
+    """Whether the stage reads embeddings: smaller than pixels, and slower to convert for a UDF than to score."""
+    return "embedding" in con.table(stage.over).columns
+
+
+@contextmanager
+def _in_slices(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRelation, most: int) -> Iterator[None]:
+    """Have the name mean the rows, read beforehand, in slices of at most so many."""
+    read = rows.to_arrow_table()
+    share = -(-read.num_rows // (4 * executors.cores()))
+    slices = read.to_batches(max_chunksize=min(most, max(LEAST_SLICE, share)))
+    con.register(name, pa.Table.from_batches(slices, read.schema))
+    try:
+        yield
+    finally:
+        con.unregister(name)
+
+
+@contextmanager
+def _in_view(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRelation) -> Iterator[None]:
+    """Have the name mean the rows, read while they are used, 2,048 at a time."""
+    con.execute(f'create or replace temp view "{name}" as {rows.sql_query()}')
+    try:
+        yield
+    finally:
+        con.execute(f'drop view temp."{name}"')
+
+
+def raise_if_general(failure: duckdb.Error) -> None:
+    """Raise what is wrong with the encoder or the model: it would befall every unit, and is no slide's fault."""
+    found = re.search(r"executing the UDF: (EncoderError|ModelError): ", str(failure))
+    lengths = re.search(r"Cannot cast list with length (\d+) to array with length (\d+)", str(failure))
+    if lengths:
+        raise ModelError(
+            f"the model takes embeddings of {lengths[2]} numbers, these have {lengths[1]}; "
+            "score features of the encoder it was trained on"
+        ) from failure
+    if found:
+        raise {"EncoderError": EncoderError, "ModelError": ModelError}[found[1]](reason(failure)) from failure
+
+
+def reason(failure: duckdb.Error) -> str:
+    """What went wrong, without DuckDB's and Python's wrapping."""
+    text = str(failure).strip()
+    wrapped = re.search(r"Python exception occurred while executing the UDF: (?:\w+: )?(.*)", text, re.DOTALL)
+    plain = wrapped.group(1) if wrapped else re.sub(r"^[A-Z][\w ]*Error: ", "", text)
+    return plain.partition("\n")[0].strip()
