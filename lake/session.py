@@ -69,7 +69,7 @@ def connect(
     for name, table in tables.items():
         con.register(name, _schema(table).empty_table())
     _describe(con, {name: table.version() for name, table in tables.items()})
-    _register(con, root, udfs)
+    _register(con, root, udfs, tables["models"].version())
     _create_views(con, root)  # before the tables have files, which each mention in a view would look through
     files = {name: Files(table) for name, table in tables.items()}
     table_files.register(con, files)
@@ -149,10 +149,13 @@ def _describe(con: duckdb.DuckDBPyConnection, tables: Mapping[str, int]) -> None
     con.from_arrow(pa.Table.from_pylist(rows)).create("table_columns")
 
 
-def _register(con: duckdb.DuckDBPyConnection, root: Path, wanted: Iterable[str] | None) -> None:
-    lengths = con.execute("select distinct dims from models").fetchall()
-    known = functions(root, lengths[0][0] if len(lengths) == 1 else None)
-    names = list(known) if wanted is None else list(wanted)
+def _register(con: duckdb.DuckDBPyConnection, root: Path, wanted: Iterable[str] | None, models: int) -> None:
+    """Register the functions wanted; models: the version of that table, whose embeddings `predict` takes."""
+    asked = None if wanted is None else list(wanted)
+    is_asked = asked is None or "predict" in asked
+    lengths = store.rows(root, "models", models)["dims"].unique().to_list() if is_asked else []
+    known = functions(root, lengths[0] if len(lengths) == 1 else None)
+    names = list(known) if asked is None else asked
     for name in names:
         if name not in known:
             raise LakeError(f"no function {name!r}; there are {', '.join(sorted(known))}")

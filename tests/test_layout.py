@@ -21,6 +21,7 @@ LAZY = (
     *("onnxruntime", "onnx", "mlflow", "sklearn", "torch", "matplotlib", "streamlit"),
     *("numpy", "polars", "pyarrow", "duckdb", "deltalake", "openslide", "shapely"),
 )
+PEERS = {"torch", "tiffslide", "fastslide", "ratiopath"}  # not locked: the Makefile installs them
 INPUTS = {  # relations that Python hands to a query: files found, units planned, patches chosen
     "abouts",
     "annotation_files",
@@ -84,7 +85,7 @@ def test_what_is_imported_is_declared(folders: tuple[str, ...]) -> None:
     told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     declared = distributions(sum(told["project"]["optional-dependencies"].values(), told["project"]["dependencies"]))
     if "tests" in folders:
-        declared |= distributions(told["dependency-groups"]["dev"]) | {"torch"}  # torch: see there
+        declared |= distributions(told["dependency-groups"]["dev"]) | PEERS
     owners = packages_distributions()
     for path in (path for folder in folders for path in sources(folder)):
         for name in imported(path) - set(sys.stdlib_module_names):

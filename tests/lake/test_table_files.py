@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from support import TestLake
 
-from lake import connect, pipeline, sql_files, store
+from lake import commits, connect, sql_files, store, upkeep
 from lake.pipeline import plan
 from lake.session import Connection
 from lake.sql_files import is_ours, query
@@ -141,9 +141,9 @@ def test_planning_a_slide_by_its_name_plans_what_a_pattern_plans(full_lake: Test
 
 def test_a_long_run_tidies_the_ledger_on_its_way(full_lake: TestLake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "LEDGER_FILES", 2)
-    monkeypatch.setattr(pipeline, "COMMIT_UNITS", 1)
+    monkeypatch.setattr(commits, "COMMIT_UNITS", 1)
     before = store.open_table(full_lake.root, "runs").version()
     full_lake.ok("run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--stage", "patches")
-    commits = store.history(full_lake.root, "runs")[: store.open_table(full_lake.root, "runs").version() - before]
-    done = [commit["operation"] for commit in reversed(commits)]
+    made = upkeep.history(full_lake.root, "runs")[: store.open_table(full_lake.root, "runs").version() - before]
+    done = [commit["operation"] for commit in reversed(made)]
     assert "WRITE" in done[done.index("OPTIMIZE") :]
