@@ -87,6 +87,25 @@ def test_after_the_first_patch_openslide_is_not_asked(tmp_path, monkeypatch):
     assert np.array_equal(read_area(path, Area(100, 50, 90, 90), 90, 90), expected)
 
 
+def test_plain_glass_does_not_tell_how_colours_are_read(tmp_path):
+    tiles = tiles_of(write(tmp_path / "slide.tif"))
+    glass = np.full((64, 64, 3), (250, 240, 250), np.uint8)
+    tiles.compare(0, glass, glass)
+    assert not tiles.has_agreed(0)
+    tiles.compare(0, texture(64, 64), texture(64, 64))
+    assert tiles.has_agreed(0)
+
+
+def test_a_directory_that_names_absurdly_many_bytes_is_left_to_openslide(tmp_path):
+    path = write(tmp_path / "slide.tif")
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tag = tiff.pages[0].tags["TileByteCounts"]
+        tag.overwrite([2**31, *tag.value[1:]])
+    tiles = tiles_of(path)
+    assert tiles.read(0, 0, 0, 10, 10) is None
+    assert tiles.read(0, 64, 0, 10, 10) is not None
+
+
 def test_a_level_whose_tag_and_tiles_name_different_colours_is_left_to_openslide(tmp_path):
     """Tiles that say JFIF, hence YCbCr, under a tag that says RGB: libjpeg believes the one, OpenSlide the other."""
     pixels = texture(256, 256)
