@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import headline
 import race
 import report
 
@@ -45,12 +46,13 @@ def main() -> None:
 
 
 def keep(part: str, result: Mapping[str, Any]) -> None:
-    """Put a part's figures into bench/results.json and docs/benchmarks.md."""
+    """Put a part's figures into bench/results.json and docs/benchmarks.md, whose first table is of several parts."""
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     results[part] = result
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     table = report.grid(race.COLUMNS, [race.row(each) for each in result["figures"]])
-    report.mark("speed", "benchmarks.md", {part: f"{table}\n\n{result['machine']}."})
+    parts = {part: f"{table}\n\n{result['machine']}.", "headline": headline.table(results)}
+    report.mark("speed", "benchmarks.md", parts)
 
 
 if __name__ == "__main__":

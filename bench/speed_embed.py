@@ -34,6 +34,7 @@ from udfs.encoders.encoder import Encoder
 from udfs.encoders.sessions import providers
 from udfs.registry import UDFS
 
+ROUNDS = 3
 IMAGES = {"inception_v3": 128, "efficientnet_lite0": 512}  # that a contender embeds in a round: whole slices
 PATCHES = 1_000  # of training and of validation, for the AUC
 TORCH_BATCH = 16
@@ -72,7 +73,8 @@ def _race(name: str, folder: Path, slide: Path, piece: slides.Piece, bars: dict[
             CPU: by_runtime(file, images),
             TORCH: by_torch(file, images, "float32"),
             TORCH_BF16: by_torch(file, images, "bfloat16"),
-        }
+        },
+        ROUNDS,
     )
     measured[SESSION] = [1 / (1 / a + 1 / b) for a, b in zip(measured["crop"], measured["session"], strict=True)]
     found = race.against(f"features of {name}, {spec.precision}", "images/s", measured, bars)
