@@ -33,9 +33,7 @@ def table(results: Mapping[str, Any]) -> str:
         (
             "their InceptionV3 features, and a model trained on them",
             f"{TRAINING} minutes",
-            ""
-            if whole is None
-            else f"{whole['value']:.0f} minutes, with cutting out: features need no files of patches",
+            "" if whole is None else f"{whole['value']:.0f} minutes, with cutting out: no patch is a file",
         ),
         ("a new slide scored", f"{SCORING} s", "" if slide is None else f"{slide['value']:.0f} s: {slide['what']}"),
         ("accuracy", ACCURACY, "[by slides that were held out](accuracy.md)"),
