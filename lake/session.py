@@ -64,7 +64,8 @@ def connect(
     tables = store.snapshot(root, at)
     con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     con.execute("set timezone = 'UTC'")
-    con.execute("set enable_progress_bar = false")  # it would stand among what a command prints
+    if con.execute("select current_setting('enable_progress_bar')").fetchall() == [(True,)]:  # else Jupyter may refuse
+        con.execute("set enable_progress_bar = false")  # it would stand among what a command prints
     trace(con)
     for name, table in tables.items():
         con.register(name, _schema(table).empty_table())

@@ -56,6 +56,11 @@ def scored(lake: TestLake, model_id: str, rows: int = 40) -> tuple[list[list[flo
     return [[float(number) for number in embedding] for embedding, _ in found], np.array([p for _, p in found])
 
 
+def store_of(lake: TestLake) -> str:
+    """What MLflow calls the lake's own store."""
+    return f"sqlite:///{lake.root / 'mlflow/mlflow.db'}"
+
+
 def test_the_logged_model_answers_like_sql_where_histolake_is_not_installed(
     full_lake: TestLake, tmp_path: Path
 ) -> None:
@@ -88,7 +93,8 @@ def test_mlflow_models_serve_answers_a_request(full_lake: TestLake, tmp_path: Pa
     words = ["models", "serve", "-m", row["uri"], "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     environment = {
         **os.environ,
-        "MLFLOW_TRACKING_URI": f"sqlite:///{full_lake.root / 'mlflow/mlflow.db'}",
+        "MLFLOW_TRACKING_URI": store_of(full_lake),
+        "MLFLOW_REGISTRY_URI": store_of(full_lake),  # an earlier test of this process may have left another's
         "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",  # where uvicorn is
     }
     log = tmp_path / "served.txt"
