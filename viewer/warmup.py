@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import streamlit as st
+from PIL import Image
 
 import viewer.frame
 import viewer.worklist  # noqa: F401  (what the first page is made of, imported before it is asked for)
@@ -28,6 +29,7 @@ async def warmed_up(_app: st.App) -> AsyncIterator[None]:
 
 def read_ahead() -> None:
     """Open the lake and read the worklist; what fails is for the page to say."""
+    Image.preinit()  # thumbnails need Pillow's formats
     with contextlib.suppress(HistolakeError):
         lake = reading.newest_lake()
         reading.overview(lake)
