@@ -72,8 +72,8 @@ def measure(folder: Path) -> list[Figure]:
         Figure(
             f"peak memory of {many.patches:,} patches",
             "GB",
-            many.peak / GB,
-            at_most=1.2 * few.peak / GB,
+            many.peak,
+            at_most=1.2 * few.peak,
             note=stands_for,
         ),
         _headline(folder, piece),

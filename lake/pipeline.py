@@ -142,7 +142,7 @@ class _Worker:
 
     def __call__(self, unit: Unit) -> Result:
         if not hasattr(self._of_thread, "con"):
-            self._of_thread.con = session.trace(self._con.cursor())
+            self._of_thread.con = session.cursor(self._con)
             self._cursors.append(self._of_thread.con)
         start = time.monotonic()
         rows, error, errors = None, None, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def connect(
             raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
     _refuse_newer(con, root)
     return con
+
+
+def cursor(con: Connection) -> Connection:
+    """Another connection on the same moment, for a thread of its own.
+
+    It keeps `con`: functions belong to the connection that they were made for, DuckDB frees them with it, and would
+    call what is no longer there. Views call one, `files_of`, whenever a table is read.
+    """
+    found = con.cursor()
+    weakref.finalize(found, _kept, con).atexit = False
+    return trace(found)
+
+
+def _kept(_: Connection) -> None:
+    """Lets go of a connection when its cursor has gone."""
 
 
 def trace(con: Connection) -> Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from viewer.sql_catalog import abouts
 MOMENTS = 3  # of the lake, whose connections are kept
 
 Row = dict[str, Any]
+
+_opening = threading.Lock()
 
 
 class Lake(NamedTuple):
@@ -100,7 +103,9 @@ def _champion(con: session.Connection) -> Row | None:
 def connection(lake: Lake, functions: tuple[str, ...] = ()) -> Iterator[session.Connection]:
     """DuckDB on that moment of the lake, with these functions; what fails there is a LakeError."""
     try:
-        with connected(lake, functions).cursor() as con:
+        with _opening:  # by one thread: the others find it open
+            shared = connected(lake, functions)
+        with session.cursor(shared) as con:
             yield con
     except duckdb.Error as error:
         first = str(error).partition("\n")[0]

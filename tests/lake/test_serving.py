@@ -113,7 +113,7 @@ def test_mlflow_models_serve_answers_a_request(full_lake: TestLake, tmp_path: Pa
             answer = requests.post(f"http://127.0.0.1:{port}/invocations", json={key: embeddings}, timeout=60)
             assert answer.status_code == 200, answer.text
             told = answer.json()["predictions"]
-            assert [each["probability"] for each in told] == pytest.approx(probabilities, abs=1e-9)
+            assert [each["probability"] for each in told] == pytest.approx(list(probabilities), abs=1e-6)
             assert [each["decision"] for each in told] == (probabilities >= row["threshold"]).astype(int).tolist()
         refused = requests.post(f"http://127.0.0.1:{port}/invocations", json={"inputs": [[1.0, 2.0]]}, timeout=60)
         assert refused.status_code == 400

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import weakref
 from pathlib import Path
 
 import duckdb
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pytest
 from support import TestLake
 
-from lake import commits, connect, sql_files, store, upkeep
+from lake import commits, connect, session, sql_files, store, upkeep
 from lake.pipeline import plan
 from lake.session import Connection
 from lake.sql_files import is_ours, query
@@ -147,3 +149,17 @@ def test_a_long_run_tidies_the_ledger_on_its_way(full_lake: TestLake, monkeypatc
     made = upkeep.history(full_lake.root, "runs")[: store.open_table(full_lake.root, "runs").version() - before]
     done = [commit["operation"] for commit in reversed(made)]
     assert "WRITE" in done[done.index("OPTIMIZE") :]
+
+
+def test_a_cursor_reads_on_when_the_connection_that_it_is_of_has_gone(root: Path) -> None:
+    """Its functions would go, too, and the process with them."""
+    con = session.connect(root, udfs=())
+    cursor = session.cursor(con)
+    gone = weakref.ref(con)
+    del con
+    gc.collect()
+    assert gone() is not None
+    assert cursor.table("predictions").aggregate("count(*)").fetchall()[0][0] > 0
+    del cursor
+    gc.collect()
+    assert gone() is None
