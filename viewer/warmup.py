@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import threading
@@ -17,17 +16,14 @@ from udfs.errors import HistolakeError
 from viewer import reading
 
 THREAD = "read ahead"
-MOST_WAITED_S = 1.0  # a visitor who comes while it works slows it down, and it them
 NO_VISITOR = "streamlit.runtime.scriptrunner_utils.script_run_context"  # the logger that tells of none
 
 
 @contextlib.asynccontextmanager
 async def warmed_up(_app: st.App) -> AsyncIterator[None]:
-    """The app's life: it begins with opening the lake, in a thread of its own, for which visitors wait a little."""
+    """The app's life: it begins with opening the lake, in a thread of its own."""
     logging.getLogger(NO_VISITOR).addFilter(lambda record: threading.current_thread().name != THREAD)
-    ahead = threading.Thread(target=read_ahead, name=THREAD, daemon=True)
-    ahead.start()
-    await asyncio.to_thread(ahead.join, MOST_WAITED_S)
+    threading.Thread(target=read_ahead, name=THREAD, daemon=True).start()
     yield
 
 

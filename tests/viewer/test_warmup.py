@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from pathlib import Path
 
 import pytest
@@ -30,21 +28,3 @@ def test_the_first_visitor_finds_the_lake_opened_and_the_worklist_read(
 def test_a_lake_that_is_not_there_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HISTOLAKE_LAKE", str(tmp_path / "nowhere"))
     warmup.read_ahead()
-
-
-def test_visitors_wait_for_the_lake_and_for_a_large_one_not_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def begin() -> None:
-        async with warmup.warmed_up(None):  # type: ignore[arg-type]
-            begun.append(list(read))
-
-    begun: list[list[str]] = []
-    read: list[str] = []
-    monkeypatch.setattr(warmup, "read_ahead", lambda: read.append("all"))
-    asyncio.run(begin())
-    assert begun == [["all"]]
-    free = threading.Event()
-    monkeypatch.setattr(warmup, "read_ahead", free.wait)
-    monkeypatch.setattr(warmup, "MOST_WAITED_S", 0.01)
-    asyncio.run(begin())
-    free.set()
-    assert len(begun) == 2
