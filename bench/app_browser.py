@@ -11,6 +11,7 @@ import app_lake
 from app_figure import Figure, NotMeasuredError
 from playwright.sync_api import Error, Page, sync_playwright
 
+NO_CHROMIUM = "no Chromium on this machine"
 SLIDER_MOVES = 21
 START_S = 60
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -48,7 +49,7 @@ MOVE_SLIDER = """async (slider, value) => {
 def in_browser(port: int) -> list[Figure]:
     """What a person waits for."""
     address = f"http://127.0.0.1:{port}"
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    program = chromium()
     steps: list[tuple[str, float, Callable[[Page], float]]] = [
         ("worklist of 1,000 slides: from its address to the table, first visit after the start", 1, visit),
         ("the same, second visit", 1, visit),
@@ -56,7 +57,7 @@ def in_browser(port: int) -> list[Figure]:
         ("threshold slider to picture", 0.05, lambda page: move_slider(page, address, "threshold")),
     ]
     if program is None:
-        return [Figure(what, target, None, "no Chromium on this machine") for what, target, _ in steps]
+        return [Figure(what, target, None, NO_CHROMIUM) for what, target, _ in steps]
     found = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=BROWSER_ARGUMENTS)
@@ -72,6 +73,25 @@ def in_browser(port: int) -> list[Figure]:
                 found.append(Figure(what, target, None, why.message.partition("\n")[0]))
         browser.close()
     return found
+
+
+def first_visit(port: int, what: str) -> Figure:
+    """How long a browser that was never there waits for a page's table."""
+    program = chromium()
+    if program is None:
+        return Figure(what, None, None, NO_CHROMIUM)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=BROWSER_ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, base_url=f"http://127.0.0.1:{port}")
+        page.goto("about:blank")
+        found = visit(page)
+        browser.close()
+    return Figure(what, None, found)
+
+
+def chromium() -> str | None:
+    """The browser of this machine, if there is one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def visit(page: Page) -> float:

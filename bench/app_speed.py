@@ -28,7 +28,7 @@ from urllib.parse import quote
 import app_lake
 import numpy as np
 import report
-from app_browser import in_browser
+from app_browser import first_visit, in_browser
 from app_figure import Figure
 from app_slide import EDGE
 
@@ -112,6 +112,8 @@ def figures(root: Path) -> list[Figure]:
             found.append(Figure(what, target, best(lambda asked=asked: asked().pl())))  # type: ignore[misc]
     with started(root) as port:
         found += in_browser(port)
+    with started(root, "bench/one_row.py") as port:
+        found.append(first_visit(port, "a table of one row, by Streamlit alone: the same, first visit"))
     with started(root) as port:  # anew: the browser had it read the heatmap
         found += over_http(port)
     return found
@@ -131,12 +133,12 @@ def best(work: Callable[[], object]) -> float:
 
 
 @contextlib.contextmanager
-def started(root: Path) -> Iterator[int]:
-    """The app on a free port of this machine, until it has been measured."""
+def started(root: Path, page: str = "app.py") -> Iterator[int]:
+    """The app, or another page, on a free port of this machine, until it has been measured."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", page, "--server.port", str(port)]
     command += ["--server.address", "127.0.0.1", "--server.headless", "true"]
     command += ["--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false"]
     environment = {**os.environ, "HISTOLAKE_LAKE": str(root)}
