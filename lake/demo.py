@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from lake import evaluate, ingest, pictures, session, store, train, workflow
+from lake.choices import lake_path
 from lake.cli_evaluate import print_metrics
 from lake.cli_output import print_summaries, say, stderr
 from lake.pipeline import Summary
@@ -23,7 +24,7 @@ def demo(folder: Path, progress: Progress) -> None:
 
     Raises HistolakeError when a stage failed on a slide that was made for it.
     """
-    root, slides, pictures_in = session.lake_path(folder / "lake"), folder / "slides", folder / "heatmaps"
+    root, slides, pictures_in = lake_path(folder / "lake"), folder / "slides", folder / "heatmaps"
     run_id, start = store.new_run_id(), time.monotonic()
     if not slides.is_dir():
         say(f"making {SLIDES} synthetic slides, which show no real tissue, in {slides}")

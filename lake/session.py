@@ -21,8 +21,7 @@ import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
 from lake import sql_files, store, table_files
-from lake.choices import lake_path as lake_path
-from lake.choices import tracing as tracing
+from lake.choices import lake_path, tracing
 from lake.table_files import Files
 from lake.tables import FORMAT, TABLES
 from udfs.embed import embed_udf

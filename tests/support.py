@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lake import cli, session, store
+from lake import choices, cli, store
 from lake.pyramid import write_pyramid
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,7 +84,7 @@ def run_command(*words: str) -> Answer:
         status = int(end.code or 0)
     finally:
         sys.argv = before
-        session.tracing.on = False
+        choices.tracing.on = False
     return Answer(status, out.getvalue(), err.getvalue())
 
 

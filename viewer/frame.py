@@ -8,7 +8,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from lake import session, store
+from lake import store
+from lake.choices import lake_path
 from lake.heatmap_frame import BANNER, BANNER_PAPER, PAPER
 from udfs.errors import HistolakeError
 from viewer import reading
@@ -58,7 +59,7 @@ def show_banner() -> None:
 
 def run_page(page: Page) -> None:
     """Run a page on the lake; without one, without slides, or after an error, say what to do."""
-    root = session.lake_path()
+    root = lake_path()
     if not store.is_lake(root):
         _explain_missing(root)
         return

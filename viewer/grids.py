@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lake import export, session
+from lake import export
+from lake.choices import lake_path
 from lake.patch_grid import PatchGrid
 from udfs.errors import HistolakeError
 from viewer import slides
@@ -86,7 +87,7 @@ def _lake(request: Request) -> Lake:
         return newest_lake()
     if not version.isdecimal():
         raise HistolakeError(f"version={version}: must be a version of the ledger, a whole number")
-    return Lake(str(session.lake_path()), int(version))
+    return Lake(str(lake_path()), int(version))
 
 
 def _model(lake: Lake, slide_id: str, request: Request) -> Row:

@@ -15,7 +15,7 @@ import polars as pl
 import streamlit as st
 
 from lake import session, store
-from lake.choices import Peaks
+from lake.choices import Peaks, lake_path
 from lake.ledger import entries
 from lake.slide_scores import TOP
 from lake.sql_files import query
@@ -47,7 +47,7 @@ class Overview:
 
 def newest_lake() -> Lake:
     """The lake that the app was started on, as it is now."""
-    root = session.lake_path()
+    root = lake_path()
     file, _ = store.newest_commit(root, "runs")
     return Lake(str(root), int(Path(file).stem))
 
@@ -55,7 +55,7 @@ def newest_lake() -> Lake:
 def open_lake() -> Lake:
     """The lake that the app was started on, as this visitor's pages show it: as it was until they ask for `refresh`."""
     shown: Lake | None = st.session_state.get("lake")
-    if shown is None or shown.root != str(session.lake_path()):
+    if shown is None or shown.root != str(lake_path()):
         shown = st.session_state["lake"] = newest_lake()
     return shown
 

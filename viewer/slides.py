@@ -7,7 +7,7 @@ from functools import lru_cache
 import polars as pl
 
 from lake import session, store
-from lake.choices import Peaks
+from lake.choices import Peaks, lake_path
 from lake.patch_grid import PatchGrid, lattice, outcome_grid, probability_grid
 from lake.sql_files import query
 from lake.table_files import of_slide
@@ -108,7 +108,7 @@ def versions(lake: Lake) -> dict[str, int]:
 @lru_cache(maxsize=8)
 def identity(root: str) -> str:
     """What tells this lake from others that were, or will be, served at the same address."""
-    return str(store.open_table(session.lake_path(root), "runs").metadata().id)
+    return str(store.open_table(lake_path(root), "runs").metadata().id)
 
 
 def forget() -> None:

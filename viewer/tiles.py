@@ -12,7 +12,7 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lake import session
+from lake.choices import lake_path
 from lake.scans import find_scan
 from udfs.deep_zoom import read_thumbnail, read_tile
 from udfs.errors import HistolakeError, SlideError, TileError
@@ -63,7 +63,7 @@ async def _answer(request: Request, read: Callable[[str, Area], Pixels]) -> Resp
 
 def _find(slide_id: str) -> tuple[str, Area, str]:
     """The slide's file and scanned area, and the tag of its pictures: another when anything behind them changes."""
-    scan = find_scan(session.lake_path(), slide_id)
+    scan = find_scan(lake_path(), slide_id)
     if scan is None:
         raise MissingError("not in the lake; the worklist shows those that are")
     if scan.area is None:
