@@ -22,7 +22,8 @@ def doctor(as_json: AsJson = False, lake: Lake = None) -> None:
 
     Writes a small file where the lake is and removes it; changes nothing else.
     """
-    from lake.doctor import Finding, Status, examine
+    from lake.doctor import Finding, examine
+    from lake.doctor_notes import Status
 
     findings: list[Finding] = []
     for each in examine(lake_path(lake)):

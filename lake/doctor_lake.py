@@ -75,7 +75,7 @@ def creating_once(root: Path) -> Iterator[Note]:
 
 def clock(root: Path) -> Iterator[Note]:
     """How far this machine's clock is from that of the storage: the ledger's newest row is what counts."""
-    if "://" in str(root):
+    if _is_remote(root):
         yield _of_skew(server_skew(storage_address()), f"of {storage_address()}")
         return
     with _probe(root) as file:
@@ -140,10 +140,15 @@ def mlflow(root: Path) -> Iterator[Note]:
         yield ok(f"{len(found)} runs; the champion {champion} loads")
 
 
+def _is_remote(root: Path) -> bool:
+    """Whether the lake is in object storage, where folders are only names."""
+    return "://" in str(root)
+
+
 @contextmanager
 def _probe(root: Path) -> Iterator[Path]:
     """A name for a file in the lake, or in the folder in which the lake would be made; it is removed again."""
-    folder = next(each for each in (root, *root.parents) if each.exists())
+    folder = root if _is_remote(root) else next(each for each in (root, *root.parents) if each.exists())
     file = folder / f".histolake-doctor-{uuid4().hex}"
     try:
         yield file

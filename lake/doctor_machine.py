@@ -123,7 +123,10 @@ def open_files(_: Path) -> Iterator[Note]:
 
 def disk(root: Path) -> Iterator[Note]:
     """The room where the lake, the cache of encoders and temporary files lie."""
-    for what, folder in (("lake", root), ("cache", cache_dir()), ("temporary files", Path(tempfile.gettempdir()))):
+    folders = {"lake": root, "cache": cache_dir(), "temporary files": Path(tempfile.gettempdir())}
+    for what, folder in folders.items():
+        if "://" in str(folder):  # object storage has no end that could be asked for
+            continue
         there = next(each for each in (folder, *folder.parents) if each.exists())
         free = shutil.disk_usage(there).free
         told = f"{what}: {free / GB:.1f} GB free in {folder}"
