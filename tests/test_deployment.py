@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from deployment_support import (
     running,
     wait_until,
 )
-from support import ROOT, TestLake
+from support import ROOT, TestLake, run_command
 
+PAGE = "\n".join(re.findall(r"```sh\n(.*?)```", (ROOT / "docs/deployment.md").read_text(encoding="utf-8"), re.DOTALL))
 KUBERNETES = "1.37"
 SERVICES = {"storage", "mlflow", "ray-head", "ray-worker", "app"}
 
@@ -138,6 +140,20 @@ def test_no_secret_is_in_a_file_and_the_example_names_all_that_is_to_be_filled_i
     assert ignored.returncode == 0 or not (ROOT / ".git").exists()
     for path in DEPLOY.iterdir():
         assert not re.search(r"(?i)(secret|password|token)\w*[=:] *['\"]?[\w+/]{16,}", path.read_text(encoding="utf-8"))
+
+
+def test_what_the_image_copies_is_in_its_context_and_no_more() -> None:
+    lines = (DEPLOY / "Containerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = {word for line in instructions("COPY") if not line.startswith("--") for word in line.split()[:-1]}
+    assert {line[1:] for line in lines if line.startswith("!")} == copied
+    assert "*" in lines
+
+
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"^(?:podman .* exec [a-z-]+ )?histolake ([a-z]+)", PAGE, re.MULTILINE)))
+)
+def test_a_command_in_the_page_exists(command: str) -> None:
+    assert run_command(command, "--help").status == 0
 
 
 def pins(path: Path) -> dict[str, str]:
@@ -280,6 +296,16 @@ def test_the_object_store_knows_its_account_and_honours_conditions(stack: dict[s
     with pytest.raises(ClientError, match="PreconditionFailed"):
         s3.put_object(Bucket="conditions", Key="commit", Body=b"second", IfNoneMatch="*")
     assert s3.get_object(Bucket="conditions", Key="commit")["Body"].read() == b"first"
+
+    def creates(_: int) -> bool:
+        try:
+            s3.put_object(Bucket="conditions", Key="race", Body=b"", IfNoneMatch="*")
+        except ClientError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as writers:
+        assert sum(writers.map(creates, range(16))) == 1
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         client(stack, "another").list_buckets()
 
