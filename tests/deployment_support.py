@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -92,7 +93,7 @@ class Here:
     def __call__(self, text: str) -> str:
         """The text with this machine's names."""
         for word, ours in self.words.items():
-            text = re.sub(rf"(?<![\w.]){re.escape(word)}(?![\w.])", ours, text)
+            text = re.sub(rf"(?<![\w.])(?<!\w/){re.escape(word)}(?![\w.])", ours, text)
         return text
 
     def command(self, words: Sequence[str]) -> list[str]:
@@ -121,10 +122,10 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path, *
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(20)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
 
 
 def wait_until(is_ready: Callable[[], bool], log: Path) -> None:

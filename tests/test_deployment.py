@@ -268,13 +268,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{ports['8333']}"
     environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{ports['5000']}"
     with ExitStack() as ended:
-        for name in ("storage", "mlflow", "ray-head", "ray-worker"):
+
+        def start(name: str) -> None:
             service = services[name]
             command = here.command([*service.get("entrypoint", ()), *service["command"]])
-            if name == "storage":
-                command += inner
-            ended.enter_context(running(command, environment, folder / f"{name}.log"))
-            wait_until(healthy(here, service, environment), folder / f"{name}.log")
+            log = folder / f"{name}.log"
+            ended.enter_context(running([*command, *(inner if name == "storage" else ())], environment, log))
+
+        for names in (("storage", "mlflow", "ray-head"), ("ray-worker",)):  # the worker asks for its head once
+            for name in names:
+                start(name)
+            for name in names:
+                wait_until(healthy(here, services[name], environment), folder / f"{name}.log")
         yield {**environment, "RAY": f"127.0.0.1:{ports['6379']}"}
 
 
