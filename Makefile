@@ -77,10 +77,13 @@ viewer-library: ## OpenSeadragon for the viewer, by npm, checked against viewer/
 	$(PYTHON) viewer/component/vendor.py
 
 .PHONY: lock
-lock: ## requirements.lock, anew from pyproject.toml; newer versions too: make lock UPGRADE=--upgrade
+lock: ## requirements.lock, and deploy's for the image, anew from pyproject.toml; newer versions too: make lock UPGRADE=--upgrade
 	@test -n "$(UV)" || { echo "make lock needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }
 	$(UV) pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --no-emit-find-links --quiet $(UPGRADE) --output-file requirements.lock
+	printf 'setuptools>=77\nray[default]>=2.50,<3\n' | $(UV) pip compile pyproject.toml - --all-extras \
+		--constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet --output-file deploy/requirements.lock
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's lake
