@@ -26,11 +26,12 @@ class Model(Protocol):
         """Probability of tumor, shape (n,), of embeddings of shape (n, dims)."""
 
 
-def predict_udf(load: Callable[[str], Model], dims: int | None = None) -> Udf:
+def predict_udf(load: Callable[[str], Model], dims: int | None = None, macro: str = "") -> Udf:
     """The SQL function predict(model_id, embedding), whose models are loaded once, on first call.
 
     load: returns the model of a model_id, or raises ModelError. dims: the length of all embeddings, where it is one:
-    DuckDB casts lists to arrays of a fixed length, which it hands over six times as fast.
+    DuckDB casts lists to arrays of a fixed length, which it hands over six times as fast. macro: see `Udf`; it may
+    compute some models itself.
     """
     models: dict[str, Model] = {}
     lock = threading.Lock()
@@ -57,7 +58,7 @@ def predict_udf(load: Callable[[str], Model], dims: int | None = None) -> Udf:
         return pa.array(result, mask=~np.asarray(is_known))
 
     parameters = (("model_id", "VARCHAR"), ("embedding", f"FLOAT[{dims or ''}]"))
-    return Udf("predict", parameters, "DOUBLE", predict.__doc__ or "", predict)
+    return Udf("predict", parameters, "DOUBLE", predict.__doc__ or "", predict, macro)
 
 
 def _probability(model: Model, model_id: str, embeddings: pa.Array) -> NDArray[np.float64]:
