@@ -127,7 +127,10 @@ def functions(root: Path, dims: int | None = None) -> dict[str, Udf]:
 
     dims: the length of the embeddings that all models take; None where there are several, or no model.
     """
-    stateful = [embed_udf(_encoder_loader(root)), predict_udf(_model_loader(root), dims, sql_files.query("functions/predict"))]
+    stateful = [
+        embed_udf(_encoder_loader(root)),
+        predict_udf(_model_loader(root), dims, sql_files.query("functions/predict")),
+    ]
     return {**UDFS, **{each.name: each for each in stateful}}
 
 

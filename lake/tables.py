@@ -258,7 +258,10 @@ MODELS = Table(
         threshold=("DOUBLE", "probability from which on a patch counts as tumor, chosen without test slides"),
         slopes=("FLOAT[]", "of the log odds, dims numbers, scaling and calibration folded in; NULL: not linear"),
         intercept=("DOUBLE", "of the log odds, added to the embedding's product with slopes; NULL: not linear"),
-        sum_bits=("INTEGER", "numbers that the product is summed in: 32 bits where near enough, or 64; NULL: not linear"),
+        sum_bits=(
+            "INTEGER",
+            "numbers that the product is summed in: 32 bits where near enough, or 64; NULL: not linear",
+        ),
         trained_at=("TIMESTAMPTZ", "end of the training, UTC"),
         training_slides=("VARCHAR", "JSON: ids of the slides that it was trained on; NULL when an older histolake did"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the training read"),
