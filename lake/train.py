@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lake import models, session, store
+from lake import model_files, models, session, skops_file, store
 from lake.choices import CALIBRATIONS
 from lake.decision import best_threshold, calibrated
 from lake.heads import HEADS
+from lake.linear import line_of
 from lake.selection import Chosen, TrainingSet, choose
 from lake.sql_files import query
 from udfs.errors import ModelError
@@ -125,6 +126,7 @@ def train(root: Path, recipe: Recipe, *, run_id: str) -> Trained:
             **recipe.columns,
             **logged.columns,
             **tiling.row(0, named=True),
+            **_line_columns(learned, data),
             "model_id": learned.model_id,
             "dims": data.x.shape[1],
             "threshold": learned.threshold,
@@ -132,12 +134,19 @@ def train(root: Path, recipe: Recipe, *, run_id: str) -> Trained:
             "table_versions": json.dumps(versions),
             "code_version": store.CODE_VERSION,
         }
+        model_files.write(root, learned.model_id, skops_file.dumps(learned.estimator)[0], run_id)
         store.put(root, "models", [row], run_id)
     is_champion = recipe.protocol == BY_SLIDE
     if is_champion:
         models.make_champion(root, row, run_id)
     identity = (row["model_id"], row["uri"], row["mlflow_run_id"], row["threshold"])
     return Trained(*identity, metrics, is_new=is_new, is_champion=is_champion)
+
+
+def _line_columns(learned: Learned, data: TrainingSet) -> dict[str, Any]:
+    """What SQL's predict computes with, where the model is linear."""
+    line = line_of(learned.estimator)
+    return {} if line is None else {**line.columns, "sum_bits": line.sum_bits(data.x)}
 
 
 def _trained_on(root: Path, recipe: Recipe, versions: Mapping[str, int]) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lake import models, skops_file
+from lake.model_files import HEAD_FILE
 from lake.selection import TrainingSet
 from lake.training_plots import figures
 
@@ -102,8 +103,9 @@ def _log_model(learned: Learned, data: TrainingSet) -> Any:
         Schema([ColSpec("double", "probability"), ColSpec("long", "decision")]),
     )
     with TemporaryDirectory() as folder:
-        head, decision = Path(folder) / models.HEAD_FILE, Path(folder) / "decision.json"
-        classes = skops_file.write(learned.estimator, head)
+        head, decision = Path(folder) / HEAD_FILE, Path(folder) / "decision.json"
+        content, classes = skops_file.dumps(learned.estimator)
+        head.write_bytes(content)
         decision.write_text(json.dumps({"threshold": learned.threshold, "classes": classes}), encoding="utf-8")
         return mlflow.pyfunc.log_model(
             name="model",

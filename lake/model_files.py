@@ -1,0 +1,63 @@
+"""The files of trained models in the lake itself, so that scoring needs neither MLflow nor its folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lake import skops_file, store
+from udfs.errors import ModelError
+
+SKOPS = "skops"
+HEAD_FILE = "head.skops"  # in the folder artifacts/ of MLflow's model
+OLDER_FILE = "model.skops"  # where histolake 0.1 put it
+
+
+def write(root: Path, model_id: str, content: bytes, run_id: str) -> None:
+    """Keep the model's skops file."""
+    row = {"model_id": model_id, "format": SKOPS, "content": content, "sha256": hashlib.sha256(content).hexdigest()}
+    store.put(root, "model_files", [row], run_id)
+
+
+def read(root: Path, model_id: str) -> Any:
+    """The scikit-learn classifier of that model_id: only scikit-learn's own classes are built.
+
+    Raises ModelError when the lake has no file of it, the file is not what was written, or holds anything else.
+    """
+    rows = pl.scan_delta(store.open_table(root, "model_files")).filter(pl.col("model_id") == model_id).collect()
+    if rows.is_empty():
+        raise ModelError(f"model {model_id}: the table model_files of {root} has no file of it; train again")
+    kept = rows.row(0, named=True)
+    found = hashlib.sha256(kept["content"]).hexdigest()
+    if found != kept["sha256"]:
+        raise ModelError(
+            f"model {model_id}: its file in the table model_files of {root} is not what was written (sha256 "
+            f"{found[:12]}…, not {kept['sha256'][:12]}…) and is not loaded; restore the table, or train again"
+        )
+    return skops_file.loads(kept["content"], f"model {model_id}")
+
+
+def adopt(root: Path, run_id: str) -> None:
+    """Take the files of an older lake's models from MLflow's folder, and the lines of those that are linear.
+
+    A model whose file is not there, or not readable, stays without; scoring with it says so.
+    """
+    from lake.linear import LONG, line_of  # with scikit-learn
+
+    kept = store.rows(root, "model_files")["model_id"].to_list()
+    for row in store.rows(root, "models").to_dicts():
+        folder = root / row["artifact"]
+        files = [file for file in (folder / "artifacts" / HEAD_FILE, folder / OLDER_FILE) if file.is_file()]
+        if row["model_id"] in kept or not files:
+            continue
+        content = files[0].read_bytes()
+        try:
+            line = line_of(skops_file.loads(content, str(files[0])))
+        except ModelError:
+            continue
+        write(root, row["model_id"], content, run_id)
+        if line is not None:
+            store.put(root, "models", [{**row, **line.columns, "sum_bits": LONG}], run_id)
