@@ -28,6 +28,7 @@ from udfs.errors import LakeError
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
 CODE_VERSION = version("histolake")
 LEDGER_FILES = 256  # more of them, one a commit, make reading the ledger slow
+FILE_BYTES = 32 * 2**20  # of a file that small ones are merged into; a unit's features are as large, and left alone
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
 
 # old versions stay readable until they are vacuumed; and looking for those of 30 days ago took a third of a commit
@@ -391,13 +392,19 @@ def repair(root: Path) -> int:
     return len(lost)
 
 
-def compact(root: Path, name: str) -> tuple[int, int]:
-    """Merge the table's small files: how many, and the table's version thereafter. Readers and writers may go on."""
+def compact(root: Path, name: str, partition: str | None = None) -> tuple[int, int]:
+    """Merge small files: how many, and the table's version thereafter. Readers and writers may go on.
+
+    partition: the only one whose files are merged; by default those of all. Neighbours are merged, so that a file
+    goes on holding slides next to each other.
+    """
+    [column, *_] = [*open_table(root, name).metadata().partition_columns, None]
+    only = None if partition is None or column is None else [(column, "=", partition)]
 
     def attempt() -> tuple[int, int]:
         table = open_table(root, name)
-        merged = table.optimize.compact(post_commithook_properties=HOOKS)["numFilesRemoved"]
-        return int(merged), table.version()
+        merged = table.optimize.compact(only, target_size=FILE_BYTES, post_commithook_properties=HOOKS)
+        return int(merged["numFilesRemoved"]), table.version()
 
     return persist(root / name, attempt)
 
