@@ -105,7 +105,7 @@ def maintain(
         "files deleted",
         "bytes freed",
         "checkpoint",
-        "versions kept for models",
+        "kept for models",
     )
     print_table(columns, [(*list(vars(each).values())[:-1], len(each.kept)) for each in busy])
     if dry_run:

@@ -1,4 +1,4 @@
-"""What a lake needs from time to time: small files merged, files that no version needs deleted, a checkpoint written."""
+"""What a lake needs from time to time: small files merged, those that no version needs deleted, checkpoints."""
 
 from __future__ import annotations
 

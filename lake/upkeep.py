@@ -62,7 +62,7 @@ def optimize(root: Path, name: str, partition: str | None = None) -> int:
 
 
 def unneeded(table: DeltaTable, retention_hours: int, keep_versions: Sequence[int] = ()) -> list[str]:
-    """Files that neither a version of the last `retention_hours` needs, nor one of `keep_versions`: paths in its folder.
+    """Files that no version of the last `retention_hours`, and none of `keep_versions`, needs: paths in its folder.
 
     From a day on also files that the log does not know, which a writer left that was stopped; younger ones may be of
     a writer that is at work. The log alone does not tell all: its checkpoints forget what was removed a week ago.
