@@ -378,14 +378,20 @@ def repair(root: Path) -> int:
     units are then done again, with the same result.
     """
     lost: list[Entry] = []
-    known = set(pl.scan_delta(open_table(root, "runs")).select("stage", "table_version").unique().collect().rows())
-    for name in sorted(set(TABLES) - {"runs"} | {stage for stage, _ in known}):
+    runs = open_table(root, "runs")
+    named = pl.DataFrame(runs.get_add_actions(flatten=True))
+    stages = set(named["partition.stage"]) if "partition.stage" in named.columns else set()
+    for name in sorted(set(TABLES) - {"runs"} | stages):
         table = open_table(root, name)
         recent = range(max(1, table.version() - REPAIR_DEPTH + 1), table.version() + 1)
-        if all((name, number) in known for number in recent):
+        if not recent:
+            continue
+        of_table = (pl.col("stage") == name) & (pl.col("table_version") >= recent.start)
+        known = set(pl.scan_delta(runs).filter(of_table).select("table_version").collect()["table_version"])
+        if known.issuperset(recent):
             continue
         for commit in table.history(REPAIR_DEPTH):
-            if METADATA in commit and (name, commit["version"]) not in known:
+            if METADATA in commit and commit["version"] not in known:
                 for one in json.loads(commit[METADATA]):
                     lost.append(Entry(**{**one, "table_version": commit["version"]}))
     record(root, lost)
