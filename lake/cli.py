@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import cli_annotations, cli_doctor, cli_evaluate, cli_export, cli_lake, cli_models, cli_review, cli_trace
+from lake import (
+    cli_annotations,
+    cli_doctor,
+    cli_evaluate,
+    cli_export,
+    cli_lake,
+    cli_models,
+    cli_review,
+    cli_trace,
+    cli_upkeep,
+)
 from lake.choices import CALIBRATIONS, HEADS, lake_path
 from lake.cli_options import AsJson, Lake, Model, Region, RetryFailed, Slides, Trace, example
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
@@ -222,6 +232,7 @@ def demo(
 cli_export.add_to(app)
 cli_models.add_to(app)
 cli_lake.add_to(app)
+cli_upkeep.add_to(app)
 cli_trace.add_to(app)
 cli_review.add_to(app)
 cli_annotations.add_to(app)

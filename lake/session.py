@@ -72,7 +72,7 @@ def connect(
     _describe(con, {name: table.version() for name, table in tables.items()})
     _register(con, root, udfs, tables["models"].version())
     _create_views(con, root)  # before the tables have files, which each mention in a view would look through
-    files = {name: Files(table) for name, table in tables.items()}
+    files = {name: Files(str(root / name), table) for name, table in tables.items()}
     table_files.register(con, files)
     for name, table in tables.items():
         con.unregister(name)
@@ -136,7 +136,7 @@ def functions(root: Path, dims: int | None = None) -> dict[str, Udf]:
 
 def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, files: Files) -> None:
     """Make the table readable under its name: the Parquet files of the version, or an empty table."""
-    if files.all:
+    if files.any:
         table_files.attach(con, name, table, _schema(table), files)
     else:
         con.from_arrow(_schema(table).empty_table()).create(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from udfs.errors import HistolakeError
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
-_HEADER = re.compile(r"^-- (table|key|over|identity|order|optional)\b[ \t]*(.*)$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (table|key|over|counts|identity|order|optional)\b[ \t]*(.*)$", re.MULTILINE)
 _TABLES = re.compile(r"(?<!\bdistinct )\b(?:from|join)\s+([a-z_]\w*)", re.IGNORECASE)
 
 
@@ -22,7 +22,8 @@ _TABLES = re.compile(r"(?<!\bdistinct )\b(?:from|join)\s+([a-z_]\w*)", re.IGNORE
 class Stage:
     """A stage: one SELECT that fills the table of its name, and what its header declares.
 
-    over: the view or relation whose rows are fed to the SELECT. identity: columns (of `over`, or
+    over: the view or relation whose rows are fed to the SELECT. counts: the view that knows how many each unit has;
+    empty where they are counted. identity: columns (of `over`, or
     $params) that with the slide and part make a unit of work. order: of the rows of `over` as they are
     fed. optional: runs only when asked for.
     """
@@ -31,6 +32,7 @@ class Stage:
     about: str
     key: tuple[str, ...]
     over: str
+    counts: str
     identity: tuple[str, ...]
     order: str
     is_optional: bool
@@ -66,6 +68,7 @@ def stage(path: Path) -> Stage:
         about=about(text),
         key=_names(header["key"]),
         over=header["over"],
+        counts=header.get("counts", ""),
         identity=_names(header.get("identity", "")),
         order=header.get("order", ""),
         is_optional="optional" in header,
@@ -99,13 +102,25 @@ def stages(lake: Path | None = None) -> dict[str, Stage]:
     """All stages in the order in which they can run: the project's, and those in the lake's folder sql/.
 
     A stage is a file whose header declares a table. It comes after the stages whose tables its SELECT, or a
-    view in it, reads.
+    view in it, reads. Where a lake has a stage or view in the place of one of ours, all count what there is.
     """
     folders = [SQL] + ([lake / "sql"] if lake is not None else [])
     files = [path for folder in folders for path in sorted(folder.glob("*.sql"))]
     found = {path.stem: stage(path) for path in files if "\n-- table " in path.read_text(encoding="utf-8")}
+    if lake is not None and any(
+        (SQL / path.relative_to(lake / "sql")).is_file() for path in (lake / "sql").rglob("*.sql")
+    ):
+        found = {name: replace(each, counts="") for name, each in found.items()}
     reads = {name: relations_read(each, lake) & set(found) - {name} for name, each in found.items()}
     return {name: found[name] for name in in_order(reads)}
+
+
+def _replaces_ours(lake: Path) -> bool:
+    return any(
+        (SQL / folder / path.name).is_file()
+        for folder in (".", "views")
+        for path in (lake / "sql" / folder).glob("*.sql")
+    )
 
 
 def relations_read(stage: Stage, lake: Path | None = None) -> set[str]:

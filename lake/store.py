@@ -28,6 +28,7 @@ from udfs.errors import LakeError
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
 CODE_VERSION = version("histolake")
 LEDGER_FILES = 256  # more of them, one a commit, make reading the ledger slow
+FILE_BYTES = 32 * 2**20  # of a file that small ones are merged into; a unit's features are as large, and left alone
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
 
 # old versions stay readable until they are vacuumed; and looking for those of 30 days ago took a third of a commit
@@ -381,27 +382,39 @@ def repair(root: Path) -> int:
     units are then done again, with the same result.
     """
     lost: list[Entry] = []
-    known = set(pl.scan_delta(open_table(root, "runs")).select("stage", "table_version").unique().collect().rows())
-    for name in sorted(set(TABLES) - {"runs"} | {stage for stage, _ in known}):
+    runs = open_table(root, "runs")
+    named = pl.DataFrame(runs.get_add_actions(flatten=True))
+    stages = set(named["partition.stage"]) if "partition.stage" in named.columns else set()
+    for name in sorted(set(TABLES) - {"runs"} | stages):
         table = open_table(root, name)
         recent = range(max(1, table.version() - REPAIR_DEPTH + 1), table.version() + 1)
-        if all((name, number) in known for number in recent):
+        if not recent:
+            continue
+        of_table = (pl.col("stage") == name) & (pl.col("table_version") >= recent.start)
+        known = set(pl.scan_delta(runs).filter(of_table).select("table_version").collect()["table_version"])
+        if known.issuperset(recent):
             continue
         for commit in table.history(REPAIR_DEPTH):
-            if METADATA in commit and (name, commit["version"]) not in known:
+            if METADATA in commit and commit["version"] not in known:
                 for one in json.loads(commit[METADATA]):
                     lost.append(Entry(**{**one, "table_version": commit["version"]}))
     record(root, lost)
     return len(lost)
 
 
-def compact(root: Path, name: str) -> tuple[int, int]:
-    """Merge the table's small files: how many, and the table's version thereafter. Readers and writers may go on."""
+def compact(root: Path, name: str, partition: str | None = None) -> tuple[int, int]:
+    """Merge small files: how many, and the table's version thereafter. Readers and writers may go on.
+
+    partition: the only one whose files are merged; by default those of all. Neighbours are merged, so that a file
+    goes on holding slides next to each other.
+    """
+    [column, *_] = [*open_table(root, name).metadata().partition_columns, None]
+    only = None if partition is None or column is None else [(column, "=", partition)]
 
     def attempt() -> tuple[int, int]:
         table = open_table(root, name)
-        merged = table.optimize.compact(post_commithook_properties=HOOKS)["numFilesRemoved"]
-        return int(merged), table.version()
+        merged = table.optimize.compact(only, target_size=FILE_BYTES, post_commithook_properties=HOOKS)
+        return int(merged["numFilesRemoved"]), table.version()
 
     return persist(root / name, attempt)
 
