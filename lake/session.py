@@ -20,7 +20,7 @@ import udfs.lesions
 import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
-from lake import sql_files, store, table_files
+from lake import sql_files, storage, store, table_files
 from lake.choices import lake_path, tracing
 from lake.table_files import Files
 from lake.tables import FORMAT, TABLES
@@ -74,6 +74,10 @@ def connect(
     _create_views(con, root)  # before the tables have files, which each mention in a view would look through
     files = {name: Files(table) for name, table in tables.items()}
     table_files.register(con, files)
+    if storage.is_remote(root):
+        from lake.object_files import ObjectFiles  # of packages that a lake in a folder does not need
+
+        con.register_filesystem(ObjectFiles(tables))
     for name, table in tables.items():
         con.unregister(name)
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import json
-import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +20,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
 from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundError
 
+from lake import storage
 from lake.conflicts import persist
 from lake.sql_files import query
 from lake.tables import FORMAT, GROWN, RUNS, TABLES, Table
@@ -28,6 +29,7 @@ from udfs.errors import LakeError
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
 CODE_VERSION = version("histolake")
 LEDGER_FILES = 256  # more of them, one a commit, make reading the ledger slow
+AT_ONCE = 16  # tables that are made or opened: in object storage each takes several requests
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
 
 # old versions stay readable until they are vacuumed; and looking for those of 30 days ago took a third of a commit
@@ -112,16 +114,16 @@ def _literal(value: Value) -> str:
 
 def is_lake(root: Path) -> bool:
     """Whether a lake was made at `root`."""
-    return (root / "runs" / "_delta_log").is_dir()
+    return "runs" in storage.tables(root)
 
 
 def create(root: Path, seed: int = 0) -> None:
     """Make the lake at `root`, or what it lacks. Safe when several processes do it at once."""
-    if not is_lake(root) and root.is_dir() and not all(_may_be_ours(entry) for entry in root.iterdir()):
+    made = storage.tables(root)
+    if "runs" not in made and not storage.is_free(root, TABLES):
         raise LakeError(f"{root}: the folder holds other things and no lake; name an empty or a new folder")
-    for table in TABLES.values():
-        if not (root / table.name / "_delta_log").is_dir():
-            create_table(root, table)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(lambda name: create_table(root, TABLES[name]), [name for name in TABLES if name not in made]))
     written = int(setting(root, "format") or 0)
     if written >= FORMAT:
         return
@@ -137,7 +139,7 @@ def create(root: Path, seed: int = 0) -> None:
 
 def is_complete(root: Path) -> bool:
     """Whether the lake has all tables of this histolake; `create` makes those that an older lake lacks."""
-    return all((root / name / "_delta_log").is_dir() for name in TABLES)
+    return TABLES.keys() <= storage.tables(root)
 
 
 def default_groups() -> list[dict[str, Any]]:
@@ -164,11 +166,6 @@ def _add_columns(root: Path, table: Table, usual: Mapping[str, Any], run_id: str
     record(root, [dataclasses.replace(added, table_version=number)])
 
 
-def _may_be_ours(entry: Path) -> bool:
-    """Whether another process that makes the same lake could have put the entry there."""
-    return entry.name in TABLES and all(inside.name == "_delta_log" for inside in entry.iterdir())
-
-
 def create_table(root: Path, table: Table) -> None:
     """Make an empty table; nothing happens where it exists."""
     try:
@@ -179,9 +176,10 @@ def create_table(root: Path, table: Table) -> None:
             partition_by=[table.partition] if table.partition else None,
             name=table.name,
             description=table.about,
+            storage_options=storage.options(root),
         )
     except (DeltaError, OSError) as error:
-        if DeltaTable.is_deltatable(str(root / table.name)):
+        if DeltaTable.is_deltatable(str(root / table.name), storage.options(root)):
             return  # another process was quicker
         raise LakeError(f"{root / table.name}: the table cannot be made: {error}") from error
 
@@ -189,7 +187,7 @@ def create_table(root: Path, table: Table) -> None:
 def open_table(root: Path, name: str, at: int | None = None) -> DeltaTable:
     """The table at its newest version, or as it was at version `at`."""
     try:
-        return DeltaTable(str(root / name), version=at)
+        return DeltaTable(str(root / name), version=at, storage_options=storage.options(root))
     except TableNotFoundError:
         raise LakeError(f"{root}: no table {name!r}; is this a lake? `histolake ingest` makes one") from None
     except DeltaProtocolError as error:
@@ -205,9 +203,7 @@ def newest_commit(root: Path, name: str) -> tuple[str, int]:
     Another after every commit, and when the lake is made anew at the same place.
     """
     try:
-        with os.scandir(root / name / "_delta_log") as files:
-            newest = max((file for file in files if file.name.endswith(".json")), key=lambda file: file.name)
-            return newest.name, newest.stat().st_mtime_ns
+        return storage.newest_commit(root / name / "_delta_log")
     except (OSError, ValueError):
         raise LakeError(f"{root}: no table {name!r}; is this a lake? `histolake ingest` makes one") from None
 
@@ -226,8 +222,10 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
             f"{root}: no table {sorted(unknown)[0]!r}; tables are {', '.join(sorted({*TABLES, *recorded}))}"
         )
     versions = {**dict.fromkeys(TABLES, 0), **recorded, **(at or {})}
-    tables = {name: open_table(root, name, number) for name, number in versions.items() if name != "runs"}
-    return {**tables, "runs": runs}
+    del versions["runs"]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        opened = threads.map(lambda name: open_table(root, name, versions[name]), versions)
+        return {**dict(zip(versions, opened, strict=True)), "runs": runs}
 
 
 def _recorded_versions(runs: DeltaTable) -> dict[str, int]:
@@ -261,7 +259,7 @@ def rows(root: Path, name: str, at: int | None = None) -> pl.DataFrame:
     """All rows of a small table, at its newest version or as it was at version `at`."""
     table = open_table(root, name, at)
     try:
-        return pl.scan_delta(table).collect()
+        return storage.scan(table).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         remedy = "restore its files" if at is None else "vacuuming deletes old versions' files"
         raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
@@ -377,7 +375,7 @@ def repair(root: Path) -> int:
     units are then done again, with the same result.
     """
     lost: list[Entry] = []
-    known = set(pl.scan_delta(open_table(root, "runs")).select("stage", "table_version").unique().collect().rows())
+    known = set(storage.scan(open_table(root, "runs")).select("stage", "table_version").unique().collect().rows())
     for name in sorted(set(TABLES) - {"runs"} | {stage for stage, _ in known}):
         table = open_table(root, name)
         recent = range(max(1, table.version() - REPAIR_DEPTH + 1), table.version() + 1)

@@ -7,7 +7,6 @@ those of others: the statistics in Delta's log tell which files may hold it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from lake import storage
 from udfs.errors import LakeError
 
 SLIDE = "histolake_slide"  # variable of a connection: the slide whose files are enough
@@ -34,15 +34,8 @@ class Files:
         return self._table.file_uris(file_pruning_predicate=[("slide_id", "=", slide_id)]) or self.all[:1]
 
     def missing(self) -> str | None:
-        """One that is not there. Their folders are listed, which takes less than looking for each."""
-        there: dict[str, set[str]] = {}
-        for file in self.all:
-            folder, _, name = file.rpartition("/")
-            if folder not in there:
-                there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-            if name not in there[folder]:
-                return file
-        return None
+        """One that is not there."""
+        return storage.missing(self._table.table_uri, self.all)
 
 
 def register(con: duckdb.DuckDBPyConnection, files: Mapping[str, Files]) -> None:

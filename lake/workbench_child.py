@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from lake import session, store
+from lake.choices import lake_path
 from lake.statement import checked, reason
 from lake.workbench import STARTED, Limits
 from udfs.errors import HistolakeError, QueryError
@@ -44,7 +45,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no part of the answer
     sys.setrecursionlimit(DEEP)
-    root = Path(sys.argv[1])
+    root = lake_path(sys.argv[1])
     ready = _opened(root)
     line = sys.stdin.buffer.readline()
     if not line:

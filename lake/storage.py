@@ -1,0 +1,228 @@
+"""What a lake is kept in: this machine's disk, or a bucket of object storage; only this module tells them apart.
+
+A lake in object storage has an address like s3://bucket/prefix. Tables are read and written by deltalake, with the
+settings of `options`; other files by s3fs. Who we are is told by the environment or the standard files of AWS alone:
+nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from udfs.errors import LakeError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from deltalake import DeltaTable
+
+S3 = "s3://"
+CONNECT_S, READ_S = 5, 30  # that one request may take
+ATTEMPTS, ATTEMPTS_S = 4, 45  # for one request, and how long all of them may take together
+FRESH_S = 1.0  # for which the newest commit is taken as such without asking again
+LOG = "_delta_log"
+
+_newest: dict[str, tuple[float, str, int]] = {}  # of a log: when it was asked, name and time of its newest commit
+_asking = threading.Lock()
+
+
+def is_remote(root: Path | str) -> bool:
+    """Whether the lake is in object storage."""
+    return str(root).startswith(S3)
+
+
+def address(text: str) -> Path:
+    """A folder in object storage; it answers to what is asked of a Path here, its `str` begins with s3://.
+
+    Raises LakeError where the packages are missing that it takes.
+    """
+    bucket, _, prefix = text.removeprefix(S3).partition("/")
+    if not bucket:
+        raise LakeError(f"{text}: names no bucket; a lake in object storage is s3://BUCKET or s3://BUCKET/PREFIX")
+    try:
+        import s3fs  # noqa: F401
+        from upath import UPath
+    except ImportError:
+        raise LakeError(f"{text}: object storage needs the extra s3; install it: pip install '.[s3]'") from None
+    _, region, endpoint = _settings(_told())
+    settings = {
+        "use_listings_cache": False,
+        "endpoint_url": endpoint,
+        "client_kwargs": {"region_name": region},
+        "config_kwargs": {
+            "connect_timeout": CONNECT_S,
+            "read_timeout": READ_S,
+            "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+        },
+    }
+    return cast(Path, UPath("/".join([S3 + bucket, *filter(None, prefix.split("/"))]), **settings))
+
+
+def options(root: Path | str) -> dict[str, str] | None:
+    """The storage options of deltalake and Polars for the lake; None for a folder.
+
+    Raises LakeError where nothing tells who we are.
+    """
+    return _options(_told()) if is_remote(root) else None
+
+
+def scan(table: DeltaTable) -> pl.LazyFrame:
+    """The table's rows, as Polars reads them, with the table's own storage options."""
+    import polars as pl
+
+    numbers = {"max_retries": ATTEMPTS - 1} if is_remote(table.table_uri) else None  # it takes no text for one
+    return pl.scan_delta(table, storage_options=numbers)
+
+
+def _told() -> tuple[tuple[str, str], ...]:
+    """What the environment tells of object storage."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+
+
+def _options(told: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        credentials, region, endpoint = _settings(told)
+        keys = credentials.get_frozen_credentials() if credentials is not None else None  # anew when they run out
+    except BotoCoreError as error:
+        raise LakeError(f"object storage: {error}; see docs/object-storage.md") from None
+    if keys is None or not keys.access_key or not keys.secret_key:
+        raise LakeError(
+            "object storage: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a "
+            "profile in ~/.aws"
+        )
+    wanted = {
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_SESSION_TOKEN": keys.token,
+        "AWS_REGION": region,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true" if endpoint and endpoint.startswith("http://") else None,
+        "connect_timeout": f"{CONNECT_S}s",
+        "timeout": f"{READ_S}s",
+        "max_retries": str(ATTEMPTS - 1),
+        "retry_timeout": f"{ATTEMPTS_S}s",
+    }
+    return {name: value for name, value in wanted.items() if value}
+
+
+@lru_cache(maxsize=4)
+def _settings(told: tuple[tuple[str, str], ...]) -> tuple[Any, str, str | None]:
+    """Botocore's credentials, which renew themselves, the region, and the address of a store other than AWS's.
+
+    The region is AWS's first where nothing names one: other stores ignore it, and AWS tells which one it is.
+    """
+    import botocore.session
+    from botocore.configprovider import ConfiguredEndpointProvider
+
+    session = botocore.session.get_session()
+    region = dict(told).get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
+    endpoint = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "s3").provide()
+    return session.get_credentials(), str(region), endpoint
+
+
+# -- what is there
+
+
+def tables(root: Path) -> set[str]:
+    """The names of the lake's tables; empty where there is no lake."""
+    if is_remote(root):
+        return {name for name in _names(root) if name not in ("onnx", "mlflow", "sql")}
+    return {log.parent.name for log in root.glob(f"*/{LOG}")}
+
+
+def is_free(root: Path, names: Collection[str]) -> bool:
+    """Whether a lake with tables of these names may be made there: only another process that makes it was there."""
+    if is_remote(root):
+        return _names(root) <= set(names)
+
+    def may_be_ours(entry: Path) -> bool:
+        return entry.name in names and all(inside.name == LOG for inside in entry.iterdir())
+
+    return not root.is_dir() or all(map(may_be_ours, root.iterdir()))
+
+
+def _names(folder: Path) -> set[str]:
+    """Of what is in the folder: one request for a thousand."""
+    fs, path = _of(folder)
+    try:
+        return {name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False)}
+    except FileNotFoundError:
+        return set()
+
+
+def _of(path: Path) -> tuple[Any, str]:
+    """The file system that a path in object storage is in, and its name there."""
+    there = cast(Any, path)
+    return there.fs, there.path
+
+
+def missing(table: str, files: Sequence[str]) -> str | None:
+    """One of a table's files that is not there. Folders are listed, which takes less than looking for each file."""
+    if is_remote(table):
+        if not files:
+            return None
+        fs, path = _of(address(table))
+        bucket, _, prefix = path.partition("/")
+        behind_the_log = f"{prefix}/{LOG}0"
+        found = {f"{S3}{bucket}/{each['Key']}" for each in _objects(fs, bucket, f"{prefix}/", behind_the_log)}
+        return next((file for file in files if file not in found), None)
+    there: dict[str, set[str]] = {}
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        if folder not in there:
+            there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if name not in there[folder]:
+            return file
+    return None
+
+
+def newest_commit(log: Path) -> tuple[str, int]:
+    """The file of the newest commit in a table's log, and when it was written, ns. Raises OSError, ValueError.
+
+    In object storage a commit may be FRESH_S old before it is seen.
+    """
+    if is_remote(log):
+        return _newest_object(log)
+    with os.scandir(log) as files:
+        newest = max((file for file in files if file.name.endswith(".json")), key=lambda file: file.name)
+        return newest.name, newest.stat().st_mtime_ns
+
+
+def _newest_object(log: Path) -> tuple[str, int]:
+    """As `newest_commit`; asks for what comes after the one before the newest that was seen, not for all of them."""
+    with _asking:
+        asked, name, written = _newest.get(str(log), (0.0, "", 0))
+        if name and time.monotonic() - asked < FRESH_S:
+            return name, written
+        before = f"{int(Path(name).stem) - 1:020}.json" if name else ""
+        found = _commits(log, before) or _commits(log, "")
+        name, written = max(found)
+        _newest[str(log)] = (time.monotonic(), name, written)
+        return name, written
+
+
+def _commits(log: Path, after: str) -> list[tuple[str, int]]:
+    """The commits of a log whose names come after `after`: name and time written, ns."""
+    fs, path = _of(log)
+    bucket, _, prefix = path.partition("/")
+    found = _objects(fs, bucket, f"{prefix}/", f"{prefix}/{after}")
+    names = [(each["Key"].rpartition("/")[2], int(each["LastModified"].timestamp() * 1e9)) for each in found]
+    return [(name, written) for name, written in names if name.endswith(".json") and Path(name).stem.isdigit()]
+
+
+def _objects(fs: Any, bucket: str, prefix: str, after: str) -> Iterator[dict[str, Any]]:
+    """What S3 tells of the objects of that prefix whose keys come after `after`: one request for a thousand."""
+    request = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
+    while True:
+        page = fs.call_s3("list_objects_v2", **request)
+        yield from page.get("Contents", ())
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
