@@ -32,6 +32,8 @@ from udfs.registry import UDFS, Udf
 
 Connection = duckdb.DuckDBPyConnection
 
+ENCODER_FILE = "encoder.onnx"  # in a folder of the lake's onnx/ that its hash names
+
 
 providers: dict[str, str] = {}
 """What computes each encoder that this process has loaded: CUDA, OpenVINO or CPU."""
@@ -227,8 +229,8 @@ def _encoder_loader(root: Path) -> Callable[[str], Encoder]:
 
 
 def encoder_file(root: Path, sha256: str) -> Path:
-    """Where the lake keeps the ONNX file of that hash."""
-    return root / "onnx" / sha256 / "encoder.onnx"
+    """The ONNX file of that hash, from the lake. `Encoder` verifies it."""
+    return storage.at_hand(root / "onnx" / sha256) / ENCODER_FILE
 
 
 def _model_loader(root: Path) -> Callable[[str], Model]:

@@ -8,9 +8,11 @@ nothing of it is kept.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -226,3 +228,56 @@ def _objects(fs: Any, bucket: str, prefix: str, after: str) -> Iterator[dict[str
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+# -- files that are no table's
+
+
+def keep(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy files, the last of which tells that all are there, under these names into a folder that never changes."""
+    *_, last = files
+    if (folder / last).is_file():
+        return
+    if is_remote(folder):
+        fs, path = _of(folder)
+        for name, file in files.items():
+            fs.put_file(str(file), f"{path}/{name}")
+        return
+    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    for name, file in files.items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, partial / name)
+    _take_place(partial, folder)
+
+
+def at_hand(folder: Path) -> Path:
+    """A folder of files that never change, as one on this machine: fetched once from object storage.
+
+    It is kept under its name, which is a hash of what is in it, in this user's cache.
+    """
+    if not is_remote(folder):
+        return folder
+    import platformdirs
+
+    kept = Path(platformdirs.user_cache_dir("histolake", appauthor=False)) / folder.parent.name / folder.name
+    if not kept.is_dir():
+        fs, path = _of(folder)
+        partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
+        for found in fs.find(path):
+            file = partial / found.removeprefix(f"{path}/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fs.get_file(found, str(file))
+        if not partial.is_dir():
+            raise LakeError(f"{folder}: is not there; restore it, or add the encoder again")
+        _take_place(partial, kept)
+    return kept
+
+
+def _take_place(partial: Path, folder: Path) -> None:
+    """Make `partial` the folder, unless another process was quicker."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        shutil.rmtree(partial)
+        if not folder.is_dir():
+            raise
