@@ -17,6 +17,8 @@ from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
 from lake import storage
+from lake.storage_faults import reason
+from udfs.errors import StorageError
 
 UNCHANGED = datetime(2000, 1, 1, tzinfo=UTC)  # DuckDB keeps what it read of a file while this is the same
 
@@ -38,12 +40,38 @@ class TableFiles:
             if self._opened is None or self._opened[0] != options:  # credentials that run out are others now
                 self._opened = (options, DeltaStorageHandler(self._uri, options, self.sizes))
             handler = self._opened[1]
-        return handler.open_input_file(name)
+        return _File(handler.open_input_file(name), f"{self._uri}/{name}")
 
     @property
     def folder(self) -> str:
         """The address that the files' names follow."""
         return self._uri + "/"
+
+
+class _File:
+    """A file that DuckDB reads: what the store says against it is raised as a StorageError."""
+
+    def __init__(self, file: Any, address: str) -> None:
+        self._file, self._address = file, address
+
+    def read(self, size: int) -> Any:
+        """The next bytes."""
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise StorageError(f"{self._address}: {reason(error)}") from error
+
+    def seek(self, position: int) -> int:
+        """Go on reading at that byte."""
+        return int(self._file.seek(position))
+
+    def tell(self) -> int:
+        """Where the next bytes are."""
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        """Let it go."""
+        self._file.close()
 
 
 class ObjectFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]

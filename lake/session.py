@@ -22,11 +22,12 @@ import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
 from lake import sql_files, storage, store, table_files
 from lake.choices import lake_path, tracing
+from lake.storage_faults import read_failure
 from lake.table_files import Files
 from lake.tables import FORMAT, TABLES
 from udfs.embed import embed_udf
 from udfs.encoders.encoder import Encoder, EncoderSpec
-from udfs.errors import EncoderError, LakeError
+from udfs.errors import EncoderError, LakeError, StorageError
 from udfs.predict import Model, predict_udf
 from udfs.registry import UDFS, Udf
 
@@ -84,7 +85,11 @@ def connect(
         con.unregister(name)
         try:
             _attach(con, name, table, files[name])
+        except StorageError:
+            raise
         except (duckdb.Error, LakeError) as error:
+            if failure := read_failure(error):
+                raise failure from error
             remedy = "vacuuming deletes old versions' files" if name in (at or {}) else "restore its files"
             raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
     _refuse_newer(con, root)

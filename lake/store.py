@@ -23,8 +23,9 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundEr
 from lake import storage
 from lake.conflicts import persist
 from lake.sql_files import query
+from lake.storage_faults import fault, plain, reason
 from lake.tables import FORMAT, GROWN, RUNS, TABLES, Table
-from udfs.errors import LakeError
+from udfs.errors import LakeError, StorageError
 
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
 CODE_VERSION = version("histolake")
@@ -168,6 +169,7 @@ def _add_columns(root: Path, table: Table, usual: Mapping[str, Any], run_id: str
 
 def create_table(root: Path, table: Table) -> None:
     """Make an empty table; nothing happens where it exists."""
+    storage.prove(root)
     try:
         DeltaTable.create(
             str(root / table.name),
@@ -181,7 +183,7 @@ def create_table(root: Path, table: Table) -> None:
     except (DeltaError, OSError) as error:
         if DeltaTable.is_deltatable(str(root / table.name), storage.options(root)):
             return  # another process was quicker
-        raise LakeError(f"{root / table.name}: the table cannot be made: {error}") from error
+        raise LakeError(f"{root / table.name}: the table cannot be made: {reason(error)}") from error
 
 
 def open_table(root: Path, name: str, at: int | None = None) -> DeltaTable:
@@ -193,8 +195,10 @@ def open_table(root: Path, name: str, at: int | None = None) -> DeltaTable:
     except DeltaProtocolError as error:
         raise LakeError(f"{root / name}: written by a newer Delta Lake ({error}); update histolake") from None
     except (DeltaError, OSError) as error:
+        if why := fault(error):
+            raise StorageError(f"{root / name}: {why}") from error
         wanted = "" if at is None else f" at version {at}"
-        raise LakeError(f"{root / name}{wanted}: cannot be opened: {error}") from error
+        raise LakeError(f"{root / name}{wanted}: cannot be opened: {plain(error)}") from error
 
 
 def newest_commit(root: Path, name: str) -> tuple[str, int]:
@@ -261,8 +265,10 @@ def rows(root: Path, name: str, at: int | None = None) -> pl.DataFrame:
     try:
         return storage.scan(table).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
+        if why := fault(error):
+            raise StorageError(f"{root / name}: {why}") from error
         remedy = "restore its files" if at is None else "vacuuming deletes old versions' files"
-        raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
+        raise LakeError(f"{root / name}: version {table.version()} cannot be read: {plain(error)}; {remedy}") from error
 
 
 def setting(root: Path, name: str) -> str | None:
@@ -381,12 +387,20 @@ def repair(root: Path) -> int:
         recent = range(max(1, table.version() - REPAIR_DEPTH + 1), table.version() + 1)
         if all((name, number) in known for number in recent):
             continue
-        for commit in table.history(REPAIR_DEPTH):
+        for commit in commits(root, name, REPAIR_DEPTH):
             if METADATA in commit and (name, commit["version"]) not in known:
                 for one in json.loads(commit[METADATA]):
                     lost.append(Entry(**{**one, "table_version": commit["version"]}))
     record(root, lost)
     return len(lost)
+
+
+def commits(root: Path, name: str, limit: int | None) -> list[dict[str, Any]]:
+    """The table's newest commits as Delta tells of them, at most `limit`."""
+    try:
+        return open_table(root, name).history(limit)
+    except (DeltaError, OSError) as error:
+        raise LakeError(f"{root / name}: its history cannot be read: {reason(error)}") from error
 
 
 def compact(root: Path, name: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from lake import store
+from lake.conflicts import persist
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def size(table: DeltaTable) -> Size:
 def history(root: Path, name: str, limit: int | None = None) -> list[dict[str, Any]]:
     """The table's commits, newest first and at most `limit`: version, UTC time, operation, rows written."""
     commits = []
-    for commit in store.open_table(root, name).history(limit):
+    for commit in store.commits(root, name, limit):
         metrics = commit.get("operationMetrics") or {}
         commits.append(
             {
@@ -60,13 +61,18 @@ def optimize(root: Path, name: str) -> int:
 
 def vacuum(root: Path, name: str, retention_hours: int) -> int:
     """Delete files that no version of the last `retention_hours` needs; returns how many."""
-    table = store.open_table(root, name)
-    deleted = table.vacuum(
-        retention_hours, dry_run=False, enforce_retention_duration=False, post_commithook_properties=store.HOOKS
-    )
+
+    def attempt() -> tuple[int, int]:
+        table = store.open_table(root, name)
+        deleted = table.vacuum(
+            retention_hours, dry_run=False, enforce_retention_duration=False, post_commithook_properties=store.HOOKS
+        )
+        return len(deleted), table.version()
+
+    deleted, number = persist(root / name, attempt)
     if deleted and name != "runs":
-        _record(root, name, table.version(), "vacuum")
-    return len(deleted)
+        _record(root, name, number, "vacuum")
+    return deleted
 
 
 def _record(root: Path, name: str, number: int, operation: str) -> None:
