@@ -22,6 +22,7 @@ from lake import (
 from lake.choices import CALIBRATIONS, HEADS, lake_path
 from lake.cli_options import AsJson, Lake, Model, Region, RetryFailed, Slides, Trace, example
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
+from lake.storage_faults import read_failure
 from udfs.errors import HistolakeError
 
 app = typer.Typer(
@@ -272,6 +273,12 @@ def main() -> None:
         if cli_lake.is_tracing():
             raise
         say(f"histolake: {error}")
+        sys.exit(1)
+    except Exception as error:
+        failure = read_failure(error)  # within DuckDB, whose errors are not imported here
+        if failure is None or cli_lake.is_tracing():
+            raise
+        say(f"histolake: {failure}")
         sys.exit(1)
     except KeyboardInterrupt:
         say("histolake: stopped; what was committed stays, the same command goes on from there")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from lake import storage
 from udfs.errors import HistolakeError
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
@@ -105,7 +106,7 @@ def stages(lake: Path | None = None) -> dict[str, Stage]:
     view in it, reads. Where a lake has a stage or view in the place of one of ours, all count what there is.
     """
     folders = [SQL] + ([lake / "sql"] if lake is not None else [])
-    files = [path for folder in folders for path in sorted(folder.glob("*.sql"))]
+    files = [path for folder in folders for path in storage.sql_files(folder)]
     found = {path.stem: stage(path) for path in files if "\n-- table " in path.read_text(encoding="utf-8")}
     if lake is not None and any(
         (SQL / path.relative_to(lake / "sql")).is_file() for path in (lake / "sql").rglob("*.sql")
@@ -113,14 +114,6 @@ def stages(lake: Path | None = None) -> dict[str, Stage]:
         found = {name: replace(each, counts="") for name, each in found.items()}
     reads = {name: relations_read(each, lake) & set(found) - {name} for name, each in found.items()}
     return {name: found[name] for name in in_order(reads)}
-
-
-def _replaces_ours(lake: Path) -> bool:
-    return any(
-        (SQL / folder / path.name).is_file()
-        for folder in (".", "views")
-        for path in (lake / "sql" / folder).glob("*.sql")
-    )
 
 
 def relations_read(stage: Stage, lake: Path | None = None) -> set[str]:
@@ -131,14 +124,14 @@ def relations_read(stage: Stage, lake: Path | None = None) -> set[str]:
 
 def is_ours(stage: Stage, lake: Path) -> bool:
     """Whether the stage and all views that it reads are the project's, and none of them the lake's."""
-    file, own_views = SQL / f"{stage.name}.sql", {path.stem for path in (lake / "sql" / "views").glob("*.sql")}
+    file, own_views = SQL / f"{stage.name}.sql", {path.stem for path in storage.sql_files(lake / "sql" / "views")}
     return file.is_file() and stage.select == query(stage.name) and not relations_read(stage, lake) & own_views
 
 
 def view_files(lake: Path | None = None) -> list[Path]:
     """The views: the project's, and those in the lake's folder sql/views/."""
     folders = [SQL / "views"] + ([lake / "sql" / "views"] if lake is not None else [])
-    return [path for folder in folders for path in sorted(folder.glob("*.sql"))]
+    return [path for folder in folders for path in storage.sql_files(folder)]
 
 
 def tables_named(text: str) -> set[str]:

@@ -8,7 +8,6 @@ those of others: the statistics in Delta's log tell which files may hold it.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import unquote
@@ -19,6 +18,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from lake import storage
 from udfs.errors import LakeError
 
 SLIDE = "histolake_slide"  # variable of a connection: the slide whose files are enough
@@ -31,6 +31,7 @@ class Files:
     """The files of a table's version, and which slides may be in each; Delta's own state takes far more memory."""
 
     def __init__(self, folder: str, table: DeltaTable) -> None:
+        self._folder = folder
         held = pl.DataFrame(table.get_add_actions(flatten=True))
         known = {name: pl.col(name) if name in held.columns else pl.lit(None, pl.String) for name in EXTREMES}
         paths = held["path"] if held.width else pl.Series(dtype=pl.String)
@@ -62,14 +63,8 @@ class Files:
         return self._buckets[bucket_of(slide_id)].filter(is_within)["file"].to_list() or self.any
 
     def missing(self) -> str | None:
-        """One that is not there. Their folders are listed, which takes less than looking for each."""
-        parts = self._files["file"].str.extract_groups("^(?<folder>.*)/(?<name>.*)$").struct.unnest()
-        for (folder,), names in parts.group_by("folder"):
-            there = pl.Series(os.listdir(folder) if os.path.isdir(folder) else [], dtype=pl.String)
-            gone = names["name"].filter(~names["name"].is_in(there.implode()))
-            if len(gone):
-                return f"{folder}/{gone[0]}"
-        return None
+        """One that is not there."""
+        return storage.missing(self._folder, self.all)
 
 
 def bucket_of(slide_id: str) -> int:

@@ -14,6 +14,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from lake import store
+from lake.conflicts import persist
 
 ORPHAN_HOURS = 24  # no writer takes longer from the first byte of a file to its commit
 
@@ -39,7 +40,7 @@ def size(table: DeltaTable) -> Size:
 def history(root: Path, name: str, limit: int | None = None) -> list[dict[str, Any]]:
     """The table's commits, newest first and at most `limit`: version, UTC time, operation, rows written."""
     commits = []
-    for commit in store.open_table(root, name).history(limit):
+    for commit in store.commits(root, name, limit):
         metrics = commit.get("operationMetrics") or {}
         commits.append(
             {
@@ -78,7 +79,12 @@ def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[
     if name != "runs":  # before: no snapshot may name a version whose files are going, wherever this is stopped
         _record(root, name, table.version(), "vacuum")
     how = _how(retention_hours, keep_versions)
-    return len(table.vacuum(retention_hours, dry_run=False, post_commithook_properties=store.HOOKS, **how))
+
+    def attempt() -> int:
+        opened = store.open_table(root, name)
+        return len(opened.vacuum(retention_hours, dry_run=False, post_commithook_properties=store.HOOKS, **how))
+
+    return persist(root / name, attempt)
 
 
 def _how(retention_hours: int, keep_versions: Sequence[int]) -> dict[str, Any]:
