@@ -267,6 +267,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RAY_"))} | told
     environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{ports['8333']}"
     environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{ports['5000']}"
+    environment["RAY_raylet_start_wait_time_s"] = "300"  # on a machine that is busy with other tests
     with ExitStack() as ended:
 
         def start(name: str) -> None:
