@@ -94,6 +94,12 @@ def scan(table: DeltaTable) -> pl.LazyFrame:
     return pl.scan_delta(table, storage_options=numbers)
 
 
+def server() -> str:
+    """The address of the store: AWS's in its region where nothing names another."""
+    _, region, endpoint = _settings(_told())
+    return endpoint or f"https://s3.{region}.amazonaws.com"
+
+
 def _told() -> tuple[tuple[str, str], ...]:
     """What the environment tells of object storage."""
     return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
@@ -162,14 +168,14 @@ def is_free(root: Path, names: Collection[str]) -> bool:
 
 
 def _names(folder: Path) -> set[str]:
-    """Of what is in the folder: one request for a thousand."""
+    """Of what is in the folder, which some stores list too: one request for a thousand."""
     bucket, prefix = _key(folder)
     request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", "Delimiter": "/"}
     found: set[str] = set()
     for page in _pages(folder, request):
         names = [each["Prefix"] for each in page.get("CommonPrefixes", ())]
         names += [each["Key"] for each in page.get("Contents", ())]
-        found.update(name.rstrip("/").rpartition("/")[2] for name in names)
+        found.update(name.rstrip("/").rpartition("/")[2] for name in names if name != request["Prefix"])
     return found
 
 
