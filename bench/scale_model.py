@@ -157,7 +157,8 @@ def _storage(stages: list[Stage], log: Log) -> str:
     more = ("a checkpoint", "all checkpoints", "all checkpoints, maintained")
     whole = (
         "Opening a lake as written, of patches, one kind of features and predictions, takes "
-        f"{SLIDES * log.connect_a_slide:.0f} s of processor time, and planning its predictions {SLIDES * log.plan_a_slide:.0f} s where none is done."
+        f"{SLIDES * log.connect_a_slide:.0f} s of processor time, and "
+        f"planning its predictions {SLIDES * log.plan_a_slide:.0f} s where none is done."
     )
     return f"{report.grid((*columns, *more), rows)}\n\n{whole}"
 
