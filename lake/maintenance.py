@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def _in_order(root: Path, tables: list[str] | None) -> list[str]:
     return sorted(tables or store.snapshot(root), key=lambda name: (name == "runs", name))
 
 
-def _partitions(table: DeltaTable) -> list[str | None]:
+def _partitions(table: DeltaTable) -> Sequence[str | None]:
     """Values of the column that partitions the table: each is merged in a commit of its own. [None] without one."""
     [column, *_] = [*table.metadata().partition_columns, None]
     return [None] if column is None else sorted(each[column] for each in table.partitions())
