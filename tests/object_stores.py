@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -119,66 +119,41 @@ def s3rver(folder: Path) -> Iterator[Store]:
 
 
 class Cable:
-    """A TCP proxy to a server; `cut` has it drop the connections over which bytes go that match.
+    """What lies between histolake and a server, tests/cable.py; `cut` has it drop connections.
 
-    before: the server does not get the request either; else its answer is lost.
+    A process of its own: some calls of deltalake hold Python's lock while they wait for the network.
     """
 
     def __init__(self, store: Store) -> None:
-        self._to, self._lock = store.port, threading.Lock()
-        self._pattern, self._times, self._is_before = re.compile(b"$^"), 0, False
-        self.hits = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        words = [sys.executable, str(ROOT / "tests" / "cable.py"), str(store.port)]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.url = f"http://127.0.0.1:{self._answer()}"
 
-    def cut(self, pattern: bytes, *, times: int = 10**9, before: bool = False) -> None:
-        """Drop the next `times` connections that such bytes go over."""
-        with self._lock:
-            self._pattern, self._times, self._is_before, self.hits = re.compile(pattern), times, before, 0
+    def cut(self, pattern: str, *, times: int = 10**9, before: bool = False) -> None:
+        """Drop the next `times` connections over which bytes go that match.
 
-    def mend(self) -> None:
-        """Drop no more."""
-        self.cut(b"$^", times=0)
+        before: the server does not get them either; else only its answer is lost.
+        """
+        self._ask({"pattern": pattern, "times": times, "before": before})
+
+    def mend(self) -> int:
+        """Drop no more; how many were since the cut."""
+        return self._ask({"pattern": "$^", "times": 0, "before": False})
 
     def close(self) -> None:
-        """Listen no more."""
-        self._listening.close()
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                threading.Thread(target=self._join, args=(client,), daemon=True).start()
+    def _ask(self, order: dict[str, object]) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
 
-    def _join(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._to)) as server, suppress(OSError):
-            is_lost = threading.Event()
-            up = threading.Thread(target=self._carry_up, args=(client, server, is_lost), daemon=True)
-            up.start()
-            while data := server.recv(65536):
-                if is_lost.is_set():
-                    break
-                client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR)
-
-    def _carry_up(self, client: socket.socket, server: socket.socket, is_lost: threading.Event) -> None:
-        with suppress(OSError):
-            while data := client.recv(65536):
-                if self._is_cut(data):
-                    if self._is_before:
-                        break
-                    is_lost.set()
-                server.sendall(data)
-            server.shutdown(socket.SHUT_RDWR if self._is_before else socket.SHUT_WR)
-
-    def _is_cut(self, data: bytes) -> bool:
-        with self._lock:
-            if self._times <= 0 or not self._pattern.search(data):
-                return False
-            self._times -= 1
-            self.hits += 1
-            return True
+    def _answer(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
 
 
 def clean_environment() -> dict[str, str]:
