@@ -6,13 +6,16 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 import boto3
@@ -22,7 +25,7 @@ from support import ROOT
 
 KEY, SECRET = "histolake-key", "the/secret+of+the+tests"
 BUCKET = "bucket"
-START_S = 60
+START_S = 200
 S3RVER = ROOT / ".venv" / ".s3rver"  # `make test` has npm put it there
 
 
@@ -38,6 +41,7 @@ class Store:
         """What tells histolake of the server."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
 
+    @cached_property
     def client(self) -> boto3.client:
         """Boto3 on the server."""
         config = Config(retries={"total_max_attempts": 2}, s3={"addressing_style": "path"})
@@ -52,10 +56,17 @@ class Store:
 
     def contents(self, prefix: str = "") -> dict[str, bytes]:
         """All objects of the bucket, by key."""
-        client = self.client()
+        client = self.client
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
         return {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+    def put(self, folder: Path, prefix: str) -> None:
+        """Copy a folder into the bucket."""
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                key = f"{prefix}/{file.relative_to(folder).as_posix()}"
+                self.client.upload_file(str(file), BUCKET, key)
 
     def requests(self) -> Counter[str]:
         """How many requests of each kind since this was asked last; of moto's server, which tells."""
@@ -75,8 +86,8 @@ def serving(folder: Path, *command: str, key: str = KEY, secret: str = SECRET) -
         try:
             _await(process, port, log)
             store = Store(port, log, key, secret)
-            if BUCKET not in [each["Name"] for each in store.client().list_buckets()["Buckets"]]:
-                store.client().create_bucket(Bucket=BUCKET)
+            if BUCKET not in [each["Name"] for each in store.client.list_buckets()["Buckets"]]:
+                store.client.create_bucket(Bucket=BUCKET)
             yield store
         finally:
             process.terminate()
@@ -116,6 +127,32 @@ def s3rver(folder: Path) -> Iterator[Store]:
         pytest.skip("s3rver is not here: it takes node and npm; `make test` installs it then")
     where = ("-d", str(folder / "s3rver"), "-a", "127.0.0.1", "-p", "{port}")
     return serving(folder, str(program), *where, "--configure-bucket", BUCKET, key="S3RVER", secret="S3RVER")
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server that keeps its runs in SQLite and hands files on; its address."""
+    port = _free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    where = [
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'server.db'}",
+        "--artifacts-destination",
+        str(folder / "files"),
+    ]
+    log = folder / "mlflow.log"
+    scripts = sysconfig.get_path("scripts")  # where uvicorn is
+    environment = clean_environment() | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, *where], stdout=out, stderr=out, env=environment, cwd=folder, start_new_session=True
+        )
+        try:
+            _await(process, port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
 
 
 class Cable:
