@@ -32,11 +32,11 @@ app: install ## the app, in the browser
 	.venv/bin/histolake app
 
 .PHONY: test
-test: has-browser install .venv/.torch ## the tests; some of them: make test TESTS='tests/lake -k heatmap'
+test: has-browser install .venv/.torch .venv/.s3rver/.installed ## the tests; some of them: make test TESTS='tests/lake -k heatmap'
 	$(PYTEST) -m 'not slow and not acceptance' $(TESTS)
 
 .PHONY: test-slow
-test-slow: has-browser install .venv/.torch ## the tests that take minutes: the demo, the notebook, real tissue
+test-slow: has-browser install .venv/.torch .venv/.s3rver/.installed ## the tests that take minutes: the demo, the notebook, real tissue
 	$(PYTEST) -m 'slow or acceptance' $(TESTS)
 
 .PHONY: bench-accuracy
@@ -108,6 +108,12 @@ endif
 
 .venv/.installed: pyproject.toml .venv/.locked
 	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# A store that histolake must refuse, for a test, which skips where there is no npm.
+.venv/.s3rver/.installed: | .venv/.locked
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit --prefix $(@D) s3rver@3.7.1; fi
 	@touch $@
 
 # PyTorch, the reference of the encoders' tests, comes as pip finds it: its file differs from machine to machine.

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 from deltalake import DeltaTable
 
-from lake import store, upkeep
+from lake import storage, store, upkeep
 
 KEEP_HOURS = 168
 
@@ -112,7 +112,7 @@ def _mergeable(table: DeltaTable) -> int:
 
 def _bytes(folder: Path, files: list[str]) -> int:
     """What the files take that are still there."""
-    return sum(path.stat().st_size for path in (folder / file for file in files) if path.exists())
+    return storage.size(folder, files)
 
 
 def _is_behind(folder: Path, table: DeltaTable) -> bool:

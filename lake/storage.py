@@ -30,6 +30,7 @@ CONNECT_S, READ_S = 5, 30  # that one request may take
 ATTEMPTS, ATTEMPTS_S = 10, 30  # for one request, and how long all of them may take together
 FRESH_S = 1.0  # for which the newest commit is taken as such without asking again
 PRECONDITION_FAILED = 412  # HTTP status
+CHECKPOINT_COMMITS = "20"
 LOG = "_delta_log"
 
 _newest: dict[str, tuple[float, str, int]] = {}  # of a log: when it was asked, name and time of its newest commit
@@ -79,6 +80,11 @@ def options(root: Path | str) -> dict[str, str] | None:
     Raises StorageError where nothing tells who we are.
     """
     return _options(_told()) if is_remote(root) else None
+
+
+def configuration(root: Path) -> dict[str, str | None] | None:
+    """Delta's properties of the lake's tables: opening one asks for every commit since its newest checkpoint."""
+    return {"delta.checkpointInterval": CHECKPOINT_COMMITS} if is_remote(root) else None
 
 
 def access(root: Path | str) -> dict[str, str]:
@@ -258,6 +264,14 @@ def missing(table: str, files: Sequence[str]) -> str | None:
         if name not in there[folder]:
             return file
     return None
+
+
+def size(folder: Path, files: Sequence[str]) -> int:
+    """The bytes of those of a folder's files that are there."""
+    if is_remote(folder):
+        wanted = {_key(folder / file)[1] for file in files}
+        return sum(each["Size"] for each in _objects(folder, "") if each["Key"] in wanted) if files else 0
+    return sum(path.stat().st_size for path in (folder / file for file in files) if path.exists())
 
 
 def newest_commit(log: Path) -> tuple[str, int]:
