@@ -34,6 +34,8 @@ WAIT_SECONDS = 1.0  # after which progress is asked for
 STAFF_SECONDS = 5.0  # after which nodes that have joined are noticed
 STOP_SECONDS = 20.0  # that workers have for committing what is done when the run is stopped
 
+ACTOR = ray.remote(RayWorker)
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -159,7 +161,7 @@ class _Run:
         room = self._resources.places() - len(self._seats)
         for _ in range(min(len(self._waiting), max(room, 0 if self._busy else 1))):
             options = {"num_cpus": self._resources.cpus, "num_gpus": self._resources.gpus, "max_concurrency": CALLS}
-            seat = Seat(ray.remote(RayWorker).options(**options).remote(self._resources.cpus))
+            seat = Seat(ACTOR.options(**options).remote(self._resources.cpus))
             self._seats.append(seat)
             self._give(seat)
 
