@@ -27,11 +27,12 @@ from app_slide import EDGE, MPP
 from deltalake.transaction import AddAction
 from lake_rows import PART, Slide, as_rows, entry, put, slides_of
 
-from lake import commits, executors, store
+from lake import commits, store
 from lake.choices import Peaks
 from lake.slide_scores import TOP
 from lake.store import Entry
 from lake.tables import TABLES
+from udfs.processors import cores
 
 SPAN = 102  # of a patch, level-0 px: 100,000 of them fit
 PEAKS = 8  # detections a slide
@@ -151,7 +152,7 @@ def add_slides(root: Path, slides: Sequence[Slide]) -> None:
 def add_units(root: Path, stage: str, units: Sequence[Unit], *, has_rows: bool = True) -> None:
     """A stage's rows of the units, and its ledger; the ledger alone without `has_rows`."""
     files = _files(units, is_whole=stage == "patches")
-    with ThreadPoolExecutor(executors.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         while some := list(itertools.islice(files, FILES_A_COMMIT)):
             entries = entries_of(stage, [*itertools.chain(*some)])
             if not has_rows:
@@ -183,7 +184,7 @@ def _files(units: Sequence[Unit], *, is_whole: bool) -> Iterator[list[Unit]]:
         rows, count = rows + slide.rows(part), count + 1
         if is_whole and part != slide.parts[-1]:
             continue
-        if rows >= commits.COMMIT_ROWS or count >= commits.COMMIT_UNITS:
+        if rows >= PART or count >= commits.COMMIT_UNITS:
             yield from waiting.values()
             waiting, rows, count = {}, 0, 0
     yield from waiting.values()
