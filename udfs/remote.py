@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePath
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from udfs.addresses import checked
 from udfs.errors import FetchError
@@ -64,7 +64,10 @@ def store_of(address: str) -> Store:
     return store
 
 
-def one_a_series(files: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+_File = TypeVar("_File", bound=PurePath)
+
+
+def one_a_series(files: Sequence[_File]) -> list[_File]:
     """Of a folder with several DICOM files, which are one slide, the first; all other files."""
     series = {file.parent: file for file in reversed(files) if file.suffix.lower() == ".dcm"}
     return [file for file in files if file.suffix.lower() != ".dcm" or series[file.parent] == file]
