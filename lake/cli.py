@@ -13,6 +13,7 @@ from lake import (
     cli_doctor,
     cli_evaluate,
     cli_export,
+    cli_fetch,
     cli_ingest,
     cli_lake,
     cli_models,
@@ -217,6 +218,7 @@ def demo(
     demonstration.demo(folder, _progress())
 
 
+cli_fetch.add_to(app)
 cli_export.add_to(app)
 cli_models.add_to(app)
 cli_lake.add_to(app)

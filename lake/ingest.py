@@ -20,8 +20,8 @@ from lake.sql_files import query, stages
 from lake.worker import Executor, local
 from udfs.addresses import SCHEMES, file_name, is_address
 from udfs.annotations import ENDINGS as ANNOTATION_ENDINGS
-from udfs.errors import AnnotationError, FetchError, HistolakeError
-from udfs.remote import BrokenError, one_a_series, store_of
+from udfs.errors import AnnotationError, HistolakeError, MissingError
+from udfs.remote import one_a_series, store_of
 
 SLIDE_ENDINGS = {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
 MANIFEST_COLUMNS = ("slide_id", "path", "patient_id", "split", "label", "mpp")
@@ -197,9 +197,7 @@ def _exists(path: str) -> bool:
         return Path(path).exists()
     try:
         return bool(store_of(path).files(path))
-    except FetchError as error:
-        if isinstance(error, BrokenError):
-            raise
+    except MissingError:
         return False
 
 

@@ -56,6 +56,9 @@ def serving(folder: Path) -> Iterator[SlideServer]:
         def do_GET(self) -> None:
             _answer(self, served)
 
+        def do_HEAD(self) -> None:  # as object storage is asked; only ever refused
+            _refuse(self, served.status)
+
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 

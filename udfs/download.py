@@ -18,6 +18,23 @@ class StoppedError(FetchError):
     """The fetching was stopped; what came is kept."""
 
 
+def served(address: str, stop: threading.Event) -> list[RemoteFile]:
+    """The files of a slide as they are served now, see `remote.Store`.
+
+    Raises BrokenError when the server stays out of reach, StoppedError after `stop` is set, else FetchError.
+    """
+    for attempt in range(TRIES - 1):
+        try:
+            return store_of(address).files(address)
+        except BrokenError:
+            if stop.wait(FIRST_PAUSE * 2**attempt):
+                raise StoppedError(f"{address}: the download was stopped") from None
+    try:
+        return store_of(address).files(address)
+    except BrokenError as error:
+        raise BrokenError(f"{error}, in {TRIES} tries; try again later") from None
+
+
 def download(file: RemoteFile, target: Path, came: Callable[[int], None], stop: threading.Event) -> None:
     """Complete `target`, which may hold a beginning of this version of the file, and have the disk keep it.
 

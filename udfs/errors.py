@@ -15,6 +15,10 @@ class FetchError(SlideError):
     """A slide that cannot be fetched to this machine."""
 
 
+class MissingError(FetchError):
+    """A slide that is not at its address."""
+
+
 class TileError(HistolakeError):
     """A tile that a slide's pyramid does not have."""
 

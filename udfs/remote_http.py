@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import requests
 
 from udfs.addresses import checked, file_name
-from udfs.errors import FetchError
+from udfs.errors import FetchError, MissingError
 from udfs.remote import BrokenError, ChangedError, RemoteFile
 
 CONNECT_SECONDS = 10.0
@@ -107,7 +107,7 @@ def _refusal(address: str, response: requests.Response) -> FetchError:
     if response.status_code in (401, 403):
         return FetchError(f"{address}: access is denied ({status}); put credentials for the host into ~/.netrc")
     if response.status_code in (404, 410):
-        return FetchError(f"{address}: not there ({status}); was the slide moved?")
+        return MissingError(f"{address}: not there ({status}); was the slide moved?")
     return FetchError(f"{address}: the server answers {status}")
 
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from udfs.addresses import checked
-from udfs.errors import FetchError
+from udfs.errors import FetchError, MissingError
 from udfs.remote import BrokenError, ChangedError, RemoteFile, one_a_series
 
 BLOCK = 2**23  # bytes asked for at a time
@@ -110,11 +110,14 @@ def _system() -> Any:
         from botocore.session import get_session
     except ImportError:
         raise FetchError("slides at s3:// need more packages: pip install 'histolake[s3]'") from None
-    return s3fs.S3FileSystem(
+    system = s3fs.S3FileSystem(
         anon=get_session().get_credentials() is None,
         use_listings_cache=False,
+        skip_instance_cache=True,  # a cached one would not look at the environment
         config_kwargs=PATIENCE,
     )
+    system.retries = 1  # udfs/download.py tries again
+    return system
 
 
 def _ask(address: str, question: Callable[[], _Value]) -> _Value:
@@ -128,7 +131,7 @@ def _ask(address: str, question: Callable[[], _Value]) -> _Value:
     except FileExpired:
         raise _changed(address) from None
     except FileNotFoundError:
-        raise FetchError(f"{address}: not there; was the slide moved?") from None
+        raise MissingError(f"{address}: not there; was the slide moved?") from None
     except PermissionError as error:
         who = "without credentials" if system.anon else "with the credentials of the environment or AWS's files"
         raise FetchError(f"{address}: access is denied {who}{_skewed(error)}") from None

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from udfs import cache_room
-from udfs.addresses import checked, file_name, is_address
+from udfs.addresses import file_name, is_address
 from udfs.cache_room import ABOUT, NoRoomError, lock_of, part_of, slides_dir
-from udfs.download import FIRST_PAUSE, TRIES, StoppedError, download
+from udfs.download import StoppedError, download, served
 from udfs.errors import FetchError
 from udfs.locks import try_alone, try_shared
-from udfs.remote import BrokenError, ChangedError, RemoteFile, store_of
+from udfs.remote import BrokenError, ChangedError, RemoteFile
 
 FRESH_SECONDS = 300.0  # a copy that was compared with what is served is not compared again so soon
 FAILURE_SECONDS = 10.0  # nor is a slide asked for again that could not be fetched: it may have thousands of patches
@@ -156,12 +156,12 @@ def _obtain(address: str, job: _Job) -> LocalFile:
             return copy
     for attempt in range(1, CHANGES + 1):
         try:
-            files = _served(address, job.stop)
+            files = served(address, job.stop)
         except BrokenError as error:
             newest = _newest(address)
             copy = None if newest is None else _shared(newest, address)
             if copy is None:
-                raise FetchError(f"{error}, in {TRIES} tries; try again later") from None
+                raise FetchError(str(error)) from None
             return copy
         folder = (
             slides_dir() / _digest(address) / _digest(*(f"{each.name}\0{each.size}\0{each.version}" for each in files))
@@ -175,17 +175,6 @@ def _obtain(address: str, job: _Job) -> LocalFile:
             if attempt == CHANGES:
                 raise FetchError(str(error)) from None
     raise AssertionError  # the loop returns or raises
-
-
-def _served(address: str, stop: threading.Event) -> list[RemoteFile]:
-    checked(address)
-    for attempt in range(1, TRIES):
-        try:
-            return store_of(address).files(address)
-        except BrokenError:
-            if stop.wait(FIRST_PAUSE * 2 ** (attempt - 1)):
-                raise StoppedError(f"{address}: the download was stopped") from None
-    return store_of(address).files(address)
 
 
 def _digest(*texts: str) -> str:

@@ -23,7 +23,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlideSer
     """A server of a folder with three slides, and an empty cache."""
     monkeypatch.setenv("HISTOLAKE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(slide_cache, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(slide_cache, "FAILURE_SECONDS", 0.0)
     (tmp_path / "served").mkdir()
     for name in ("one", "two", "three"):

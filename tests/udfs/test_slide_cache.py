@@ -32,7 +32,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlideSer
     """A server of an own folder, an empty cache, and little patience."""
     monkeypatch.setenv("HISTOLAKE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(slide_cache, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(slide_cache, "FAILURE_SECONDS", 0.0)
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served") as served:
