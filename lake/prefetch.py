@@ -11,7 +11,7 @@ import duckdb
 
 from lake.sql_files import Stage
 from lake.units import Unit
-from udfs.addresses import SCHEMES
+from udfs.addresses import is_address
 from udfs.cache_room import NoRoomError
 from udfs.errors import SlideError
 from udfs.slide_cache import LocalFile, local
@@ -19,18 +19,19 @@ from udfs.slide_cache import LocalFile, local
 AHEAD = 2  # slides that are fetched before their turn; fewer where the cache has no room for them
 ROOM_SECONDS = 1.0  # until the cache is looked at again; another process may have left it
 
+FEW = 1000  # slides that a query asks for by name
 
-def addresses(con: duckdb.DuckDBPyConnection, stage: Stage) -> dict[str, str]:
-    """The addresses of the slides that the stage opens, by slide_id; those on this machine have none."""
+
+def addresses(con: duckdb.DuckDBPyConnection, stage: Stage, units: Sequence[Unit]) -> dict[str, str]:
+    """The addresses of the units' slides, by slide_id, if the stage opens them; those on this machine have none."""
     if not stage.opens_slides:
         return {}
-    source = con.table(stage.over if stage.over == "slide_files" else "slides")
-    starts = [
-        duckdb.FunctionExpression("starts_with", duckdb.ColumnExpression("path"), duckdb.ConstantExpression(scheme))
-        for scheme in SCHEMES
-    ]
-    remote = source.filter(starts[0] | starts[1] | starts[2]).project("slide_id, path")
-    return dict(remote.fetchall())
+    slides = con.table(stage.over if stage.over == "slide_files" else "slides")
+    names = {unit.slide_id for unit in units}
+    if len(names) <= FEW:
+        slides = slides.filter(duckdb.ColumnExpression("slide_id").isin(*map(duckdb.ConstantExpression, names)))
+    rows = slides.project("slide_id, path").fetchall()
+    return {name: path for name, path in rows if name in names and is_address(path)}
 
 
 class Ahead:

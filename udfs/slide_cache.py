@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ FRESH_SECONDS = 300.0  # a copy that was compared with what is served is not com
 FAILURE_SECONDS = 10.0  # nor is a slide asked for again that could not be fetched: it may have thousands of patches
 ROOM_SECONDS = 300.0  # to wait until others need less of the cache
 POLL_SECONDS = 0.1
+LOOK_SECONDS = 0.25
 CHANGES = 3  # versions of a slide that are begun before it counts as still being written
 
 
@@ -85,6 +86,8 @@ def local(path: str, *, is_patient: bool = True) -> LocalFile:
             if job is None:
                 job = _jobs[path] = _Job(is_patient)
                 threading.Thread(target=_work, args=(path, job), name="fetch", daemon=True).start()
+        while wait([job.done], LOOK_SECONDS).not_done:
+            pass  # Ctrl-C is seen between waits only, see docs/engine-notes.md
         try:
             return job.done.result()
         except NoRoomError:

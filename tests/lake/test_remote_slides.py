@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slide_server import SlideServer, serving
-from support import TestLake, write_slide
+from support import ROOT, TestLake, write_slide
 
 from lake import prefetch
 from lake.prefetch import Ahead
@@ -46,6 +49,7 @@ def urls(server: SlideServer) -> list[str]:
     return [server.url(f"{name}.tif") for name in ("one", "two", "three")]
 
 
+@pytest.mark.slow
 def test_a_lake_of_slides_at_addresses_equals_one_of_local_slides(
     lake: TestLake, server: SlideServer, tmp_path: Path, tiny_onnx: Path
 ) -> None:
@@ -69,6 +73,7 @@ def test_a_lake_of_slides_at_addresses_equals_one_of_local_slides(
     assert picture.is_file()
 
 
+@pytest.mark.slow
 def test_what_is_unchanged_is_told_by_samples_and_not_fetched(lake: TestLake, server: SlideServer) -> None:
     lake.ok("ingest", *urls(server))
     empty_cache(server)
@@ -82,6 +87,7 @@ def test_what_is_unchanged_is_told_by_samples_and_not_fetched(lake: TestLake, se
     assert lake.read("slides").filter(slide_id="one")["fingerprint"][0] != before
 
 
+@pytest.mark.slow
 def test_a_slide_that_moves_to_a_server_is_not_embedded_again(lake: TestLake, server: SlideServer) -> None:
     old = server.folder.parent / "old"
     shutil.copytree(server.folder, old)
@@ -95,6 +101,7 @@ def test_a_slide_that_moves_to_a_server_is_not_embedded_again(lake: TestLake, se
     assert lake.versions()["features"] == features
 
 
+@pytest.mark.slow
 def test_a_server_without_ranges_gives_the_same_fingerprint(lake: TestLake, server: SlideServer) -> None:
     lake.ok("ingest", *urls(server))
     server.has_ranges = False
@@ -114,6 +121,7 @@ def test_what_cannot_be_fetched_is_a_row_with_the_reason_and_the_others_go_on(
     assert set(lake.read("slides")["status"]) == {"ok"}
 
 
+@pytest.mark.slow
 def test_a_slide_that_vanishes_between_stages_fails_alone(lake: TestLake, server: SlideServer, tmp_path: Path) -> None:
     lake.ok("ingest", *urls(server))
     empty_cache(server)
@@ -129,6 +137,7 @@ def test_a_slide_that_vanishes_between_stages_fails_alone(lake: TestLake, server
     assert lake.read("features")["slide_id"].n_unique() == 3
 
 
+@pytest.mark.slow
 def test_a_cache_with_room_for_one_slide_is_enough(
     lake: TestLake, server: SlideServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -179,6 +188,42 @@ def test_a_manifest_may_name_addresses_beside_files(lake: TestLake, server: Slid
     lake.ok("ingest", "--manifest", str(manifest))
     rows = lake.read("slides").sort("slide_id").select("slide_id", "path", "split").rows()
     assert rows == [("first", server.url("one.tif"), "test"), ("second", str(server.folder / "two.tif"), "train")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as POSIX does")
+def test_ctrl_c_while_samples_are_read_is_no_traceback(lake: TestLake, server: SlideServer) -> None:
+    server.stall_after = 2_000
+    command = [sys.executable, "-m", "lake", "ingest", server.url("one.tif"), "--lake", str(lake.root)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: server.sent >= 2_000)
+    process.send_signal(signal.SIGINT)
+    server.go_on.set()
+    told = process.communicate(timeout=60)[1]
+    assert (process.returncode, "Traceback" in told) == (130, False), told
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as POSIX does")
+def test_ctrl_c_stops_a_download_and_the_next_run_goes_on_from_there(lake: TestLake, server: SlideServer) -> None:
+    server.stall_after = 100_000
+    command = [sys.executable, "-m", "lake", "ingest", server.url("one.tif"), "--lake", str(lake.root)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: server.wholes("one.tif"))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    server.go_on.set()  # a silent server would be given up after READ_SECONDS
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    assert "stopped; what was committed stays" in told
+    assert lake.read("slides").is_empty()
+    server.stall_after = None
+    lake.ok("ingest", server.url("one.tif"))
+    first, second = server.wholes("one.tif")
+    assert first is None
+    assert second is not None
+    assert int(second[6:-1]) >= 2**16 // 2
 
 
 def units(*names: str) -> list[Unit]:

@@ -19,6 +19,8 @@ from udfs.files import _fingerprint  # noqa: E402
 from udfs.remote import ChangedError, RemoteFile, store_of  # noqa: E402
 from udfs.slide_cache import doubt, local  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 ENDINGS = {".tif", ".mrxs", ".dcm"}
 
 
