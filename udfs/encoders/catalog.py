@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from udfs.cache_folder import cache_dir
 from udfs.encoders import efficientnet_lite0, efficientnet_lite0_int8, efficientnet_lite0_stages, inception_v3
 from udfs.encoders.encoder import EncoderSpec, specify
-from udfs.encoders.weights import cache_dir, exclusive, local_path
+from udfs.encoders.weights import exclusive, local_path
 from udfs.errors import EncoderError
 
 __all__ = ["BUILT_IN", "BuiltIn", "available", "cache_dir", "choose_auto", "prepare"]
