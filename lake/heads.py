@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lake.logistic import Problem
 from lake.row_blocks import blocks_of
+from lake.row_sums import Moments, RowSums, Sums
 
 Parameters = Mapping[str, Any]
 Embeddings = NDArray[np.float32]
@@ -40,6 +41,11 @@ class Head:
 
 
 def logistic(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parameters]) -> Iterator[Any]:
+    """`logistic_over` the sums of rows that this process holds."""
+    return logistic_over(RowSums(x, y, rows), candidates)
+
+
+def logistic_over(sums: Sums, candidates: Sequence[Parameters]) -> Iterator[Any]:
     """StandardScaler and LogisticRegression, for each inverse strength C.
 
     Both classes weigh alike in the fit, because a few tumor patches among many normal ones rank better so;
@@ -49,24 +55,30 @@ def logistic(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parame
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
 
-    scaler, share = _scaler(x, rows), y[rows].mean()
+    moments = sums.moments()
+    scaler, share = scaler_of(moments), moments.counts[1] / moments.counts.sum()
     strengths = [parameters["C"] for parameters in candidates]
-    for strength, (found, steps) in zip(strengths, Problem(x, y, rows, scaler).solutions(strengths), strict=True):
+    solutions = Problem(sums, moments, scaler.scale_).solutions(strengths)
+    for strength, (found, steps) in zip(strengths, solutions, strict=True):
         regression = LogisticRegression(C=strength, class_weight="balanced")
-        regression.classes_, regression.n_features_in_ = np.array([0, 1]), x.shape[1]
+        regression.classes_, regression.n_features_in_ = np.array([0, 1]), len(found) - 1
         regression.coef_ = found[None, :-1].astype(np.float32)
         regression.intercept_ = (found[-1:] + np.log(share / (1 - share))).astype(np.float32)
         regression.n_iter_ = np.array([steps], np.int32)
         yield Pipeline([("standardscaler", scaler), ("logisticregression", regression)])
 
 
-def _scaler(x: Embeddings, rows: Labels) -> Any:
-    """StandardScaler fitted to rows of x, a block at a time: in one go it would copy them."""
+def scaler_of(moments: Moments) -> Any:
+    """StandardScaler as if it were fitted to the rows that the moments are of."""
     from sklearn.preprocessing import StandardScaler
 
+    count, mean, variance = int(moments.counts.sum()), moments.mean, moments.variance
     scaler = StandardScaler()
-    for block in blocks_of(rows):
-        scaler.partial_fit(x[block])
+    scaler.mean_, scaler.var_ = mean, variance
+    scaler.n_features_in_, scaler.n_samples_seen_ = len(mean), np.int64(count)
+    tiny = np.finfo(np.float64).eps
+    is_constant = variance <= count * tiny * variance + (count * mean * tiny) ** 2  # as scikit-learn tells it
+    scaler.scale_ = np.where(is_constant, 1.0, np.sqrt(variance))
     return scaler
 
 
@@ -93,7 +105,7 @@ def mlp(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parameters]
     """
     from sklearn.pipeline import Pipeline
 
-    scaler, known = _scaler(x, rows), y[rows]
+    scaler, known = scaler_of(RowSums(x, y, rows).moments()), y[rows]
     share = known.mean()
     for parameters in candidates:
         joined = _joined(_networks(_scaled(x, rows, scaler), known, **parameters))
