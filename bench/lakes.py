@@ -27,10 +27,11 @@ from app_slide import EDGE, MPP
 from deltalake.transaction import AddAction
 from lake_rows import PART, Slide, as_rows, entry, put, slides_of
 
-from lake import commits, executors, store
+from lake import commits, store
 from lake.choices import Peaks
 from lake.slide_scores import TOP
 from lake.tables import TABLES
+from udfs.processors import cores
 
 SPAN = 102  # of a patch, level-0 px: 100,000 of them fit
 PEAKS = 8  # detections a slide
@@ -150,7 +151,7 @@ def add_slides(root: Path, slides: Sequence[Slide]) -> None:
 def add_units(root: Path, stage: str, units: Sequence[Unit], *, has_rows: bool = True) -> None:
     """A stage's rows of the units, and its ledger; the ledger alone without `has_rows`."""
     files = _files(units)
-    with ThreadPoolExecutor(executors.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         while some := list(itertools.islice(files, FILES_A_COMMIT)):
             entries = [entry(stage, slide, IDENTITIES[stage], rows=slide.rows(part), part=part) for slide, part in
                        itertools.chain(*some)]  # fmt: skip

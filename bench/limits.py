@@ -26,8 +26,8 @@ import speed_embed
 import speed_slide
 
 from lake import session
-from lake.executors import cores
 from udfs.encoders.encoder import Encoder
+from udfs.processors import cores
 
 PATCHES = 2_000  # of the slide whose stages are timed
 TILES = 400

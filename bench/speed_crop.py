@@ -25,7 +25,7 @@ import slides
 from race import OURS, Figure
 
 from lake.compute import LEAST_SLICE, PIXEL_ROWS
-from lake.executors import cores
+from udfs.processors import cores
 from udfs.registry import UDFS
 from udfs.slide import crop  # noqa: F401  (declares it)
 

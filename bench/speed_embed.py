@@ -28,10 +28,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lake.executors import cores
 from udfs.embed import embed_udf
 from udfs.encoders.encoder import Encoder
 from udfs.encoders.sessions import providers
+from udfs.processors import cores
 from udfs.registry import UDFS
 
 ROUNDS = 3

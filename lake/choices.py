@@ -39,6 +39,23 @@ class Meaning(StrEnum):
     none = "none"
 
 
+class EngineName(StrEnum):
+    """Where stages run."""
+
+    local = "local"
+    ray = "ray"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where stages run: in this process, or on a Ray cluster, whose workers get so many CPUs and GPUs each."""
+
+    name: EngineName = EngineName.local
+    address: str | None = None
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+
+
 @dataclass(frozen=True)
 class Peaks:
     """How detections are taken from a heatmap; docs/evaluation.md tells where the defaults come from.

@@ -9,8 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from lake import cli_annotations, cli_evaluate, cli_export, cli_lake, cli_models, cli_review, cli_trace
-from lake.choices import CALIBRATIONS, HEADS, lake_path
-from lake.cli_options import AsJson, Lake, Model, Region, RetryFailed, Slides, Trace, example
+from lake.choices import CALIBRATIONS, HEADS, Engine, EngineName, lake_path
+from lake.cli_options import (
+    Address,
+    AsJson,
+    CpusPerWorker,
+    EngineOption,
+    GpusPerWorker,
+    Lake,
+    Model,
+    Region,
+    RetryFailed,
+    Slides,
+    Trace,
+    example,
+)
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
 from udfs.errors import HistolakeError
 
@@ -45,11 +58,16 @@ def ingest(
         str | None, typer.Option(help="train, validation or test, where the manifest says nothing.")
     ] = None,
     retry_failed: RetryFailed = False,
+    engine: EngineOption = EngineName.local,
+    address: Address = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    gpus_per_worker: GpusPerWorker = 0.0,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
 ) -> None:
     """Register slides and annotations. What is known and unchanged is left alone."""
+    from lake import engines
     from lake import ingest as ingestion
 
     sources = ingestion.Sources(
@@ -60,9 +78,15 @@ def ingest(
         manifest,
         split,
     )
-    summaries = ingestion.ingest(
-        lake_path(lake), sources, run_id=_run_id(), retry_failed=retry_failed, progress=_progress()
-    )
+    with engines.executor(Engine(engine, address, cpus_per_worker, gpus_per_worker)) as executor:
+        summaries = ingestion.ingest(
+            lake_path(lake),
+            sources,
+            run_id=_run_id(),
+            retry_failed=retry_failed,
+            executor=executor,
+            progress=_progress(),
+        )
     _finish(summaries, as_json)
 
 
@@ -92,12 +116,16 @@ def run(
     encoder: Annotated[str | None, typer.Option(help="Name or encoder_id; auto keeps the lake's.")] = None,
     image_format: Annotated[str, typer.Option(help="Of --stage patch_images: jpeg or png.")] = "jpeg",
     retry_failed: RetryFailed = False,
+    engine: EngineOption = EngineName.local,
+    address: Address = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    gpus_per_worker: GpusPerWorker = 0.0,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
 ) -> None:
     """Find patches, label them, embed them. Only what is missing is done."""
-    from lake import places, session, workflow
+    from lake import engines, places, session, workflow
 
     root = lake_path(lake)
     area = places.area_named(root, region, _only(slide)) if region else None
@@ -117,7 +145,8 @@ def run(
         image_format=image_format,
         retry_failed=retry_failed,
     )
-    choice, summaries = workflow.run(root, wanted, run_id=_run_id(), progress=_progress())
+    with engines.executor(Engine(engine, address, cpus_per_worker, gpus_per_worker)) as executor:
+        choice, summaries = workflow.run(root, wanted, run_id=_run_id(), executor=executor, progress=_progress())
     if not as_json:
         say(f"encoder {choice.encoder.encoder_id}: {choice.why}")
         say(f"patches {choice.patch_set}, labels by {choice.label_rule}")
@@ -182,24 +211,30 @@ def predict(
     slide: Slides = None,
     region: Region = None,
     retry_failed: RetryFailed = False,
+    engine: EngineOption = EngineName.local,
+    address: Address = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    gpus_per_worker: GpusPerWorker = 0.0,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
 ) -> None:
     """Give every embedded patch its probability of tumor."""
-    from lake import places, workflow
+    from lake import engines, places, workflow
 
     root = lake_path(lake)
     area = places.area_named(root, region, _only(slide)) if region else None
-    row, summaries = workflow.predict(
-        root,
-        model=model,
-        slides=tuple(slide or ()),
-        region=area,
-        retry_failed=retry_failed,
-        run_id=_run_id(),
-        progress=_progress(),
-    )
+    with engines.executor(Engine(engine, address, cpus_per_worker, gpus_per_worker)) as executor:
+        row, summaries = workflow.predict(
+            root,
+            model=model,
+            slides=tuple(slide or ()),
+            region=area,
+            retry_failed=retry_failed,
+            run_id=_run_id(),
+            executor=executor,
+            progress=_progress(),
+        )
     if not as_json:
         say(f"model {row['model_id']} of {row['encoder_id']}")
     _finish(summaries, as_json)

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lake.choices import Peaks, lake_path
-from lake.cli_options import AsJson, Lake, Model, RetryFailed, Trace
+from lake.choices import Engine, EngineName, Peaks, lake_path
+from lake.cli_options import (
+    Address,
+    AsJson,
+    CpusPerWorker,
+    EngineOption,
+    GpusPerWorker,
+    Lake,
+    Model,
+    RetryFailed,
+    Trace,
+)
 from lake.cli_output import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -39,24 +49,31 @@ def evaluate(
         float | None, typer.Option(help="Microns per px of all slides in the lesion task; by default each slide's own.")
     ] = None,
     retry_failed: RetryFailed = False,
+    engine: EngineOption = EngineName.local,
+    address: Address = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    gpus_per_worker: GpusPerWorker = 0.0,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
 ) -> None:
     """Measure the predictions by patch, slide and lesion, and store the numbers with their 95 % intervals."""
+    from lake import engines
     from lake import evaluate as evaluation
     from lake.progress import Progress
     from lake.store import new_run_id
 
-    result = evaluation.evaluate(
-        lake_path(lake),
-        model=model,
-        peaks=Peaks(radius_um=detection_radius_um, smoothing_um=smoothing_um),
-        lesion_mpp=lesion_mpp,
-        retry_failed=retry_failed,
-        run_id=new_run_id(),
-        progress=Progress(),
-    )
+    with engines.executor(Engine(engine, address, cpus_per_worker, gpus_per_worker)) as executor:
+        result = evaluation.evaluate(
+            lake_path(lake),
+            model=model,
+            peaks=Peaks(radius_um=detection_radius_um, smoothing_um=smoothing_um),
+            lesion_mpp=lesion_mpp,
+            retry_failed=retry_failed,
+            run_id=new_run_id(),
+            executor=executor,
+            progress=Progress(),
+        )
     if as_json:
         print_json(as_dictionary(result))
         return

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lake.choices import tracing
+from lake.choices import EngineName, tracing
 
 
 def _trace(is_on: bool) -> bool:
@@ -46,3 +46,14 @@ Model = Annotated[
         help="model_id, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model; by default the champion.",
     ),
 ]
+EngineOption = Annotated[
+    EngineName, typer.Option("--engine", help="Where the work is done: here, or on a Ray cluster.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="Of Ray's head node; by default $RAY_ADDRESS, else Ray is started on this machine."
+    ),
+]
+CpusPerWorker = Annotated[int, typer.Option(min=1, help="CPUs, and threads, of each of Ray's workers.")]
+GpusPerWorker = Annotated[float, typer.Option(min=0.0, help="GPUs of each of Ray's workers; 0.5 if two share one.")]

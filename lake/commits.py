@@ -13,7 +13,7 @@ import pyarrow as pa
 from lake import store
 from lake.sql_files import Stage
 from lake.store import Entry, Replacement
-from lake.units import Result, Unit
+from lake.units import Outcome, Result, Unit
 
 COMMIT_ROWS = 8192  # results held before they are committed,
 COMMIT_SECONDS = 5.0  # and for how long at the most
@@ -34,18 +34,19 @@ class Committer:
         self._flushed = 0
         self._since = time.monotonic()
 
-    def add(self, result: Result) -> None:
-        """Keep a result, and commit what is kept when that is much or old."""
+    def add(self, result: Result) -> list[Outcome]:
+        """Keep a result, and commit what is kept when that is much or old; returns what is committed now."""
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(result)
         rows = sum(each.rows.num_rows for each in self._waiting if each.rows is not None)
         is_old = time.monotonic() - self._since >= COMMIT_SECONDS
         if rows >= COMMIT_ROWS or len(self._waiting) >= COMMIT_UNITS or is_old:
-            self.flush()
+            return self.flush()
+        return []
 
-    def flush(self) -> None:
-        """Commit what is kept, and record failures."""
+    def flush(self) -> list[Outcome]:
+        """Commit what is kept, and record failures; returns what that was."""
         computed = [result for result in self._waiting if result.rows is not None]
         broken = [result for result in self._waiting if result.rows is None]
         if computed:
@@ -54,10 +55,11 @@ class Committer:
             entries = [self._entry(each) for each in computed]
             store.replace(self._root, self._stage.name, pa.concat_tables(rows), replacements, entries)
         store.record(self._root, [self._entry(result) for result in broken])
-        self._waiting = []
+        outcomes, self._waiting = [result.outcome for result in self._waiting], []
         self._flushed += 1
         if self._flushed % store.LEDGER_FILES == 0:  # of a long run others read the ledger meanwhile
             store.tidy_ledger(self._root)
+        return outcomes
 
     def _fitted(self, rows: pa.Table, unit: Unit) -> pa.Table:
         """The rows with the table's columns and types; the bucket is the unit's."""

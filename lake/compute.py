@@ -11,10 +11,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from lake import executors
 from lake.sql_files import Stage
 from lake.units import Unit
 from udfs.errors import EncoderError, ModelError
+from udfs.processors import cores
 
 SLICE_ROWS = 256  # most rows that one call of a UDF sees,
 PIXEL_ROWS = 64  # and where patches are cropped, which are large: each slice is in memory some four times
@@ -55,7 +55,7 @@ def has_embeddings(con: duckdb.DuckDBPyConnection, stage: Stage) -> bool:
 def _in_slices(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRelation, most: int) -> Iterator[None]:
     """Have the name mean the rows, read beforehand, in slices of at most so many."""
     read = rows.to_arrow_table()
-    share = -(-read.num_rows // (4 * executors.cores()))
+    share = -(-read.num_rows // (4 * cores()))
     slices = read.to_batches(max_chunksize=min(most, max(LEAST_SLICE, share)))
     con.register(name, pa.Table.from_batches(slices, read.schema))
     try:

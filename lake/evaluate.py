@@ -20,6 +20,7 @@ from lake.progress import Progress
 from lake.slide_scores import score_slides, slide_metrics
 from lake.sql_files import query
 from lake.tables import METRICS
+from lake.worker import Executor, local
 from udfs.errors import ModelError
 
 BY_SLIDE = "by_slide"
@@ -58,6 +59,7 @@ def evaluate(
     lesion_mpp: float | None = None,
     retry_failed: bool = False,
     run_id: str,
+    executor: Executor = local,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a model (the champion by default) on the tiling that it was trained on; store what is new in `metrics`.
@@ -73,7 +75,14 @@ def evaluate(
         _refuse_leak(con, row)
     if row["protocol"] == BY_SLIDE:
         found = detect(
-            root, row, patch_set=patch_set, peaks=peaks, retry_failed=retry_failed, run_id=run_id, progress=progress
+            root,
+            row,
+            patch_set=patch_set,
+            peaks=peaks,
+            retry_failed=retry_failed,
+            run_id=run_id,
+            executor=executor,
+            progress=progress,
         )
         left_out = [f"detections of {slide_id} failed: {error}" for slide_id, error in found.failures]
         reason = score_slides(root, row, patch_set=patch_set, peaks=peaks, run_id=run_id)

@@ -17,6 +17,7 @@ from lake.compute import reason
 from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
+from lake.worker import Executor, local
 from udfs.annotations import ENDINGS as ANNOTATION_ENDINGS
 from udfs.errors import AnnotationError, HistolakeError
 
@@ -39,7 +40,13 @@ class Sources:
 
 
 def ingest(
-    root: Path, sources: Sources, *, run_id: str, retry_failed: bool = False, progress: Progress | None = None
+    root: Path,
+    sources: Sources,
+    *,
+    run_id: str,
+    retry_failed: bool = False,
+    executor: Executor = local,
+    progress: Progress | None = None,
 ) -> list[Summary]:
     """Run the stages `slides` and `annotations` on the files of `sources`.
 
@@ -68,7 +75,7 @@ def ingest(
         "train_fraction": TRAIN_FRACTION,
         "validation_fraction": VALIDATION_FRACTION,
     }
-    common = {"run_id": run_id, "retry_failed": retry_failed, "progress": progress}
+    common = {"run_id": run_id, "retry_failed": retry_failed, "executor": executor, "progress": progress}
     work = [
         ("slides", {"slide_files": slide_files}, parameters),
         ("annotations", {"annotation_files": annotation_files, "coordinates": coordinates}, {}),

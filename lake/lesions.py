@@ -17,6 +17,7 @@ from lake.choices import Peaks
 from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
+from lake.worker import Executor, local
 
 FUNCTIONS = ("annotated_area", "lesions", "lesions_hit")
 """The SQL functions that a connection for `lesion_metrics` needs."""
@@ -37,6 +38,7 @@ def detect(
     slides: Sequence[str] = (),
     retry_failed: bool = False,
     run_id: str,
+    executor: Executor = local,
     progress: Progress | None = None,
 ) -> Summary:
     """Find the peaks of the model's heatmaps that are new or have changed, and write them to `detections`."""
@@ -48,6 +50,7 @@ def detect(
         run_id=run_id,
         slides=slides,
         retry_failed=retry_failed,
+        executor=executor,
         progress=progress,
     )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from lake import executors, session, store, table_files
-from lake.commits import Committer
-from lake.compute import compute, has_embeddings, raise_if_general, reason
+from lake import session, store, table_files
 from lake.progress import Progress
 from lake.sql_files import Stage, is_ours, query
 from lake.tables import ARROW_TYPES, TABLES, Column, Table
-from lake.units import Result, Unit
+from lake.units import Unit
+from lake.worker import Executor, Job, local
 from udfs.errors import HistolakeError, LakeError
 
 Parameters = Mapping[str, Any]
@@ -46,12 +44,13 @@ def run_stage(
     slides: Sequence[str] = (),
     retry_failed: bool = False,
     inputs: Mapping[str, pa.Table] | None = None,
+    executor: Executor = local,
     progress: Progress | None = None,
 ) -> Summary:
     """Do all that the stage has not done yet, for slides that match one of the patterns (all if none).
 
     parameters: the stage's $params, and values that identity columns of its input are kept to.
-    inputs: relations that the stage reads and the lake does not hold, by name.
+    inputs: relations that the stage reads and the lake does not hold, by name. executor: what computes and commits.
     Failures are recorded and do not stop the run. Raises HistolakeError when the stage itself cannot
     run, e.g. for want of a parameter.
     """
@@ -69,21 +68,14 @@ def run_stage(
         if not units:
             return summary
         ensure_table(root, con, stage, parameters)
-        committer = Committer(root, stage, parameters, run_id, session.versions(con))
-        worker = _Worker(root, con, stage, parameters)
-        is_light = max(unit.rows for unit in units) == 1 or has_embeddings(con, stage)  # DuckDB gives it one thread
-        side_by_side = executors.cores() if is_light else 1
-        with progress.stage(stage.name, units) as bar:
-            try:
-                for result in executors.local(worker, units, side_by_side, worker.interrupt):
-                    committer.add(result)
-                    bar.advance(result.unit)
-                    summary.units += 1
-                    summary.rows += result.rows.num_rows if result.rows is not None else 0
-                    if result.error is not None:
-                        summary.failures.append((result.unit.slide_id, _with_count(result)))
-            finally:  # what is done is kept, also when the run is stopped
-                committer.flush()
+        job = Job(root, stage, parameters, run_id, session.versions(con), inputs or {})
+        with progress.stage(stage.name, units) as bar, closing(executor(job, con, units)) as outcomes:
+            for outcome in outcomes:
+                bar.advance(outcome.unit)
+                summary.units += 1
+                summary.rows += outcome.rows
+                if outcome.failure is not None:
+                    summary.failures.append((outcome.unit.slide_id, outcome.failure))
     store.tidy_ledger(root)
     summary.seconds = time.monotonic() - start
     return summary
@@ -128,49 +120,6 @@ def plan(
 def _names(slides: Sequence[str]) -> Sequence[str]:
     """The patterns, if each of them can only be a slide's name; else nothing."""
     return () if any(set(pattern) & set("*?[\\") for pattern in slides) else slides
-
-
-class _Worker:
-    """Computes units, on a connection of its own for each thread."""
-
-    def __init__(self, root: Path, con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> None:
-        self._con, self._stage = con, stage
-        self._is_ours = is_ours(stage, root)
-        self._parameters = {name: parameters[name] for name in stage.parameters}
-        self._of_thread = threading.local()
-        self._cursors: list[duckdb.DuckDBPyConnection] = []
-
-    def __call__(self, unit: Unit) -> Result:
-        if not hasattr(self._of_thread, "con"):
-            self._of_thread.con = session.cursor(self._con)
-            self._cursors.append(self._of_thread.con)
-        start = time.monotonic()
-        rows, error, errors = None, None, 0
-        try:
-            with self._files_of(unit):
-                rows = compute(self._of_thread.con, self._stage, unit, self._parameters)
-        except duckdb.Error as failure:
-            raise_if_general(failure)
-            error = reason(failure)
-        if rows is not None and "error" in rows.column_names:
-            texts = rows["error"].drop_null()
-            errors, error = len(texts), texts[0].as_py() if len(texts) else None
-        return Result(unit, rows, errors, error, time.monotonic() - start)
-
-    def _files_of(self, unit: Unit) -> AbstractContextManager[None]:
-        """What a stage of our own reads of the large tables are rows of the unit's slide; of others nobody knows."""
-        return table_files.of_slide(self._of_thread.con, unit.slide_id) if self._is_ours else nullcontext()
-
-    def interrupt(self) -> None:
-        """Stop what is being computed, as soon as the functions that run now return."""
-        for cursor in self._cursors:
-            cursor.interrupt()
-
-
-def _with_count(result: Result) -> str:
-    error = result.error or ""
-    total = result.rows.num_rows if result.rows is not None else 0
-    return error if total <= 1 else f"{result.errors} of {total} rows: {error}"
 
 
 def ensure_table(root: Path, con: duckdb.DuckDBPyConnection, stage: Stage, parameters: Parameters) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lake.executors import cores
+from udfs.processors import cores
 
 T = TypeVar("T")
 Block = TypeVar("Block")

@@ -20,7 +20,7 @@ import udfs.lesions
 import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
-from lake import sql_files, store, table_files
+from lake import encoder_cache, sql_files, store, table_files
 from lake.choices import lake_path, tracing
 from lake.table_files import Files
 from lake.tables import FORMAT, TABLES
@@ -28,6 +28,7 @@ from udfs.embed import embed_udf
 from udfs.encoders.encoder import Encoder, EncoderSpec
 from udfs.errors import EncoderError, LakeError
 from udfs.predict import Model, predict_udf
+from udfs.processors import cores
 from udfs.registry import UDFS, Udf
 
 Connection = duckdb.DuckDBPyConnection
@@ -62,7 +63,13 @@ def connect(
         store.create(root)
         store.repair(root)
     tables = store.snapshot(root, at)
-    con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    con = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "threads": str(cores()),
+        }
+    )
     con.execute("set timezone = 'UTC'")
     if con.execute("select current_setting('enable_progress_bar')").fetchall() == [(True,)]:  # else Jupyter may refuse
         con.execute("set enable_progress_bar = false")  # it would stand among what a command prints
@@ -213,7 +220,8 @@ def _encoder_loader(root: Path) -> Callable[[str], Encoder]:
         rows = store.rows(root, "encoders").to_dicts()
         for row in rows:
             if row["encoder_id"] == encoder_id:
-                encoder = Encoder(EncoderSpec(**row), encoder_file(root, row["sha256"]))
+                file = encoder_cache.cached(row["sha256"]) or encoder_file(root, row["sha256"])
+                encoder = Encoder(EncoderSpec(**row), file)
                 providers[encoder_id] = encoder.provider
                 return encoder
         known = ", ".join(row["encoder_id"] for row in rows) or "none yet"

@@ -40,7 +40,15 @@ class Stage:
     @property
     def reads_pixels(self) -> bool:
         """Whether it crops patches, which are a thousand times as large as other values."""
-        return re.search(r"\bcrop\s*\(", re.sub(r"--.*", "", self.select)) is not None
+        return self._calls("crop")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it calls an encoder."""
+        return self._calls("embed")
+
+    def _calls(self, function: str) -> bool:
+        return re.search(rf"\b{function}\s*\(", re.sub(r"--.*", "", self.select)) is not None
 
 
 @cache

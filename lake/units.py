@@ -21,8 +21,17 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What the lake holds of a unit now."""
+
+    unit: Unit
+    rows: int
+    failure: str | None  # why the unit, or some of its rows, could not be computed
+
+
+@dataclass(frozen=True)
 class Result:
-    """What became of a unit."""
+    """What was computed of a unit, and is not in the lake yet."""
 
     unit: Unit
     rows: pa.Table | None  # None when it failed
@@ -36,3 +45,11 @@ class Result:
         if self.rows is None or (self.rows.num_rows and self.errors == self.rows.num_rows):
             return "failed"
         return "ok" if self.rows.num_rows else "empty"
+
+    @property
+    def outcome(self) -> Outcome:
+        """What to tell of it once it is committed."""
+        total = self.rows.num_rows if self.rows is not None else 0
+        if self.error is None or total <= 1:
+            return Outcome(self.unit, total, self.error)
+        return Outcome(self.unit, total, f"{self.errors} of {total} rows: {self.error}")

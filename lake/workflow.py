@@ -12,6 +12,7 @@ from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import Stage, stages
 from lake.tiling import Tiling
+from lake.worker import Executor, local
 from udfs.encoders.encoder import EncoderSpec
 from udfs.errors import HistolakeError, ModelError
 from udfs.slide import Area
@@ -57,7 +58,9 @@ class Choice:
     label_rule: str
 
 
-def run(root: Path, wanted: Wanted, *, run_id: str, progress: Progress | None = None) -> tuple[Choice, list[Summary]]:
+def run(
+    root: Path, wanted: Wanted, *, run_id: str, executor: Executor = local, progress: Progress | None = None
+) -> tuple[Choice, list[Summary]]:
     """Run all stages between ingest and training, or those asked for, on the slides asked for.
 
     Raises HistolakeError when no slide matches, or a stage is not known.
@@ -91,6 +94,7 @@ def run(root: Path, wanted: Wanted, *, run_id: str, progress: Progress | None = 
             run_id=run_id,
             slides=wanted.slides,
             retry_failed=wanted.retry_failed,
+            executor=executor,
             progress=progress,
         )
         for stage in selected
@@ -192,6 +196,7 @@ def predict(
     region: Area | None = None,
     retry_failed: bool = False,
     run_id: str,
+    executor: Executor = local,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[Summary]]:
     """Score every patch set that the model may score (only that of `region`, if given); returns the model's row.
@@ -223,7 +228,14 @@ def predict(
     for patch_set in patch_sets:
         parameters = {"patch_set": patch_set, "encoder_id": row["encoder_id"], "model_id": row["model_id"]}
         done = run_stage(
-            root, stage, parameters, run_id=run_id, slides=slides, retry_failed=retry_failed, progress=progress
+            root,
+            stage,
+            parameters,
+            run_id=run_id,
+            slides=slides,
+            retry_failed=retry_failed,
+            executor=executor,
+            progress=progress,
         )
         summaries.append(done if len(patch_sets) == 1 else replace(done, stage=f"predictions on {patch_set}"))
     return row, summaries

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lake import compute, executors
+from lake import compute
 from lake.sql_files import stages
 from udfs.registry import UDFS
 
@@ -27,7 +27,7 @@ def cropped(monkeypatch):
         return crop.function(*columns)
 
     monkeypatch.setitem(UDFS, "crop", replace(crop, function=counted))
-    monkeypatch.setattr(executors, "cores", lambda: 1)
+    monkeypatch.setattr(compute, "cores", lambda: 1)
     return calls
 
 

@@ -1,0 +1,74 @@
+"""Where stages run: in this process, or on a Ray cluster that this process connects to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lake.choices import Engine, EngineName
+from udfs.errors import HistolakeError
+
+if TYPE_CHECKING:
+    from lake.worker import Executor
+
+HERE = "local"  # Ray's word for a cluster that is started on this machine, and ends with this process
+REACH_SECONDS = 10.0
+PORT = 6379  # of a head node, where the address names none
+
+
+@contextmanager
+def executor(engine: Engine) -> Iterator[Executor]:
+    """What computes the units of stages while the block runs.
+
+    Raises HistolakeError when Ray is asked for and is not installed, or its cluster cannot be reached or is of
+    another version.
+    """
+    if engine.name is EngineName.local:
+        if engine.address or engine.gpus_per_worker:
+            raise HistolakeError("--address and --gpus-per-worker are for workers of a cluster: add --engine ray")
+        from lake.worker import local
+
+        yield local
+        return
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ImportError:
+        raise HistolakeError("--engine ray: Ray is not installed here; `pip install 'ray>=2.50,<3'`") from None
+    from lake.ray_cluster import Cluster, Resources
+
+    address = engine.address or os.environ.get("RAY_ADDRESS") or HERE
+    _join(address)
+    try:
+        yield Cluster(Resources(engine.cpus_per_worker, engine.gpus_per_worker))
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    if address not in (HERE, "auto") and "://" not in address:
+        _reach(address)
+    of_our_own = {"include_dashboard": False} if address == HERE else {}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **of_our_own)  # type: ignore[arg-type]
+    except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
+        why = " ".join(str(error).split())
+        raise HistolakeError(f"--engine ray: no cluster at {address}: {why}") from error
+
+
+def _reach(address: str) -> None:
+    """Raise HistolakeError unless something answers there: Ray itself would go on trying for a minute."""
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port or PORT)), REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise HistolakeError(
+            f"--address {address}: no answer ({error}); name the head node as HOST:PORT, as `ray status` knows it"
+        ) from error
