@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lake import deep
 from lake.logistic import Problem
 from lake.row_blocks import blocks_of
 from lake.row_sums import Moments, RowSums, Sums
@@ -22,18 +23,20 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Head:
-    """A kind of classifier, made of scikit-learn's own types only: models are stored without pickle.
+    """A kind of classifier, of scikit-learn's own types only or a `Network`: models are stored without pickle.
 
     about: one sentence. fits(x, y, rows, candidates): the classifiers, with classes 0 and 1, fitted with each of
     the parameters in turn to some rows, given in ascending order, of x (n, dims) float32 and y (n,); the same input
     gives the same classifiers, bit for bit. candidates: the parameters that are compared on held-out slides, the
-    least flexible first; see `lake.selection.choose`.
+    least flexible first; see `lake.selection.choose`. over: the same from sums over rows, wherever those are; None
+    where sums are not enough.
     """
 
     name: str
     about: str
     fits: Callable[[Embeddings, Labels, Labels, Sequence[Parameters]], Iterator[Any]]
     candidates: tuple[Parameters, ...]
+    over: Callable[[Sums, Sequence[Parameters]], Iterator[Any]] | None = None
 
     def fit(self, x: Embeddings, y: Labels, **parameters: Any) -> Any:
         """The classifier fitted to all rows with these parameters."""
@@ -58,7 +61,7 @@ def logistic_over(sums: Sums, candidates: Sequence[Parameters]) -> Iterator[Any]
     moments = sums.moments()
     scaler, share = scaler_of(moments), moments.counts[1] / moments.counts.sum()
     strengths = [parameters["C"] for parameters in candidates]
-    solutions = Problem(sums, moments, scaler.scale_).solutions(strengths)
+    solutions = Problem(sums, moments).solutions(strengths)
     for strength, (found, steps) in zip(strengths, solutions, strict=True):
         regression = LogisticRegression(C=strength, class_weight="balanced")
         regression.classes_, regression.n_features_in_ = np.array([0, 1]), len(found) - 1
@@ -72,13 +75,9 @@ def scaler_of(moments: Moments) -> Any:
     """StandardScaler as if it were fitted to the rows that the moments are of."""
     from sklearn.preprocessing import StandardScaler
 
-    count, mean, variance = int(moments.counts.sum()), moments.mean, moments.variance
     scaler = StandardScaler()
-    scaler.mean_, scaler.var_ = mean, variance
-    scaler.n_features_in_, scaler.n_samples_seen_ = len(mean), np.int64(count)
-    tiny = np.finfo(np.float64).eps
-    is_constant = variance <= count * tiny * variance + (count * mean * tiny) ** 2  # as scikit-learn tells it
-    scaler.scale_ = np.where(is_constant, 1.0, np.sqrt(variance))
+    scaler.mean_, scaler.var_, scaler.scale_ = moments.mean, moments.variance, moments.scale
+    scaler.n_features_in_, scaler.n_samples_seen_ = len(moments.mean), np.int64(moments.counts.sum())
     return scaler
 
 
@@ -154,12 +153,19 @@ HEADS: dict[str, Head] = {
             "Standard scaling and logistic regression.",
             logistic,
             tuple({"C": strength} for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)),
+            logistic_over,
         ),
         Head(
             "mlp",
             "Standard scaling and small neural networks, averaged: more accurate with thousands of patches, slower.",
             mlp,
             tuple({"alpha": penalty} for penalty in (3.0, 1.0)),
+        ),
+        Head(
+            "deep",
+            "A deeper neural network, by PyTorch (extra `deep`); on Ray too, over more patches than one machine holds.",
+            deep.deep,
+            deep.CANDIDATES,
         ),
     )
 }

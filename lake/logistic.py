@@ -25,11 +25,15 @@ ROUNDING = 1e-5  # of float32 in sums of products; keeps the curvature positive
 
 @dataclass(frozen=True)
 class Problem:
-    """The rows to be fitted, as sums over them, and by what they are standardised: scale, and the rows' moments."""
+    """The rows to be fitted, as sums over them; moments: those sums' own, by which embeddings are standardised."""
 
     sums: Sums
     moments: Moments
-    scale: Floats
+
+    @cached_property
+    def scale(self) -> Floats:
+        """What deviations from the mean are divided by."""
+        return self.moments.scale
 
     def solutions(self, strengths: Sequence[float]) -> Iterator[tuple[Floats, int]]:
         """Coefficients of standardised embeddings with the intercept at the end, and the steps taken: for each C.

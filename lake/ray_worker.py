@@ -32,6 +32,16 @@ class Shipped:
     encoder: ray.ObjectRef[encoder_cache.Files] | None
 
 
+def refuse_other_version(code_version: str) -> None:
+    """Raise HistolakeError unless the driver's histolake is the one that is installed on this node."""
+    if code_version != CODE_VERSION:
+        node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        raise HistolakeError(
+            f"{node}: histolake {CODE_VERSION} is installed there, and {code_version} here; "
+            "install the same version on every node"
+        )
+
+
 class RayWorker:
     """An actor. The driver gives it one call at a time, beside which it asks for `seen` and calls `stop`."""
 
@@ -42,12 +52,7 @@ class RayWorker:
 
     def open(self, shipped: Shipped) -> list[Outcome]:
         """Get ready for a stage: a session on the driver's versions of the tables; an encoder that was sent."""
-        node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        if shipped.code_version != CODE_VERSION:
-            raise HistolakeError(
-                f"{node}: histolake {CODE_VERSION} is installed there, and {shipped.code_version} here; "
-                "install the same version on every node"
-            )
+        refuse_other_version(shipped.code_version)
         if shipped.sha256 and shipped.encoder and not encoder_cache.cached(shipped.sha256):
             encoder_cache.keep(shipped.sha256, ray.get(shipped.encoder))
         job = ray.get(shipped.job)

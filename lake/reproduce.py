@@ -68,14 +68,14 @@ def reproduce(root: Path, wanted: str) -> Reproduction:
     wanted: as for `models.find`. Raises LakeError for a table version that is gone, ModelError for a model or an
     MLflow run that is not there.
     """
-    from lake import train
+    from lake import train, training_rows
     from lake.training_log import measures
 
     row = models.find(root, wanted)
     recorded = _recorded(root, row)
     recipe = train.recipe_of(row)
     with session.connect(root, udfs=(), at=store.moment(root, json.loads(row["table_versions"]))) as con:
-        data = train.training_set(con, recipe)
+        data = training_rows.training_set(con, recipe)
     learned = train.learn(data, recipe)
     again = measures(learned, data)
     metrics = [Metric(name, value, again.get(name)) for name, value in sorted(recorded.items())]

@@ -26,6 +26,13 @@ class Moments:
     mean: Floats
     variance: Floats
 
+    @property
+    def scale(self) -> Floats:
+        """What deviations are divided by: the standard deviation, and 1 where scikit-learn calls a dimension constant."""
+        count, tiny = int(self.counts.sum()), np.finfo(np.float64).eps
+        is_constant = self.variance <= count * tiny * self.variance + (count * self.mean * tiny) ** 2
+        return np.where(is_constant, 1.0, np.sqrt(self.variance))
+
 
 class Sums(Protocol):
     """What can be summed over the rows that are to be fitted."""
@@ -127,7 +134,9 @@ class JoinedSums:
         shares = rows / rows.sum()
         mean = np.sum([share * part.mean for share, part in zip(shares, parts, strict=True)], axis=0)
         spreads = [part.variance + (part.mean - mean) ** 2 for part in parts]
-        return Moments(counts, mean, np.sum([share * spread for share, spread in zip(shares, spreads, strict=True)], axis=0))
+        return Moments(
+            counts, mean, np.sum([share * spread for share, spread in zip(shares, spreads, strict=True)], axis=0)
+        )
 
     def loss(self, slopes: Single, offset: float, weights: Floats) -> tuple[float, float, Floats]:
         """See `Sums.loss`."""

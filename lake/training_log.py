@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lake import models, skops_file
-from lake.selection import TrainingSet
+from lake.selection import Labelled
 from lake.training_plots import figures
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Logged:
 
 
 def log(
-    root: Path, learned: Learned, data: TrainingSet, parameters: Mapping[str, Any], versions: Mapping[str, int]
+    root: Path, learned: Learned, data: Labelled, parameters: Mapping[str, Any], versions: Mapping[str, int]
 ) -> Logged:
     """Write the MLflow run, and make the model a version of the registered model.
 
@@ -50,7 +50,7 @@ def log(
     metrics = measures(learned, data)
     with mlflow.start_run() as run:
         mlflow.log_params({**parameters, **chosen.parameters, "chosen_by": chosen.how, "threshold": learned.threshold})
-        mlflow.log_params({"train_patches": int((~data.is_validation).sum()), "dims": data.x.shape[1]})
+        mlflow.log_params({"train_patches": int((~data.is_validation).sum()), "dims": data.dims})
         mlflow.log_params({f"version_{name}": number for name, number in versions.items()})
         mlflow.log_metrics(metrics)
         for step, (_, auc) in enumerate(chosen.tried):
@@ -71,7 +71,7 @@ def log(
     return Logged(columns, metrics)
 
 
-def measures(learned: Learned, data: TrainingSet) -> dict[str, float]:
+def measures(learned: Learned, data: Labelled) -> dict[str, float]:
     """The metrics of a training by MLflow's names: of each split those of `_measures`."""
     scores = _scores(learned, data)
     return {
@@ -81,7 +81,7 @@ def measures(learned: Learned, data: TrainingSet) -> dict[str, float]:
     }
 
 
-def _scores(learned: Learned, data: TrainingSet) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+def _scores(learned: Learned, data: Labelled) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Labels and probabilities of each split."""
     splits = {"train": ~data.is_validation, "validation": data.is_validation}
     return {
@@ -91,14 +91,14 @@ def _scores(learned: Learned, data: TrainingSet) -> dict[str, tuple[NDArray[np.i
     }
 
 
-def _log_model(learned: Learned, data: TrainingSet) -> Any:
+def _log_model(learned: Learned, data: Labelled) -> Any:
     """Log the whole head: embeddings in, probability and decision out, as lake/served_model.py serves it."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), (-1, data.x.shape[1]))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, data.dims))]),
         Schema([ColSpec("double", "probability"), ColSpec("long", "decision")]),
     )
     with TemporaryDirectory() as folder:
@@ -110,12 +110,12 @@ def _log_model(learned: Learned, data: TrainingSet) -> Any:
             python_model=str(SERVED),
             artifacts={"head": str(head), "decision": str(decision)},
             signature=signature,
-            input_example=data.x[:2],
+            input_example=data.example,
             pip_requirements=[f"{name}=={version(name)}" for name in SERVED_WITH],
         )
 
 
-def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> None:
+def _log_inputs(root: Path, data: Labelled, versions: Mapping[str, int]) -> None:
     """Record each Delta table at its version as an input of the MLflow run."""
     import mlflow
     import pandas as pd

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, TestLake
 
-from lake import row_blocks, session, store, train
+from lake import row_blocks, session, store, train, training_rows
 from lake.decision import best_threshold, calibrated
 from lake.heads import HEADS
 from lake.selection import TrainingSet, choose
@@ -48,7 +48,7 @@ def recipe_of(lake: TestLake) -> Recipe:
 def rows_of(lake: TestLake, recipe: Recipe) -> TrainingSet:
     """The training set of a recipe."""
     with session.connect(lake.root, udfs=()) as con:
-        return train.training_set(con, recipe)
+        return training_rows.training_set(con, recipe)
 
 
 RECIPE = Recipe("patches", "encoder", "centre")
@@ -186,7 +186,7 @@ def test_calibration_on_validation_keeps_ranks_and_makes_probabilities_truer(met
     rng = np.random.default_rng(0)
     few, held, fresh = (overlapping(rows, 60, seed=seed) for seed, rows in enumerate((240, 400, 4000)))
     overconfident = HEADS["logistic"].fit(few.x, few.y, C=100.0)
-    moved = calibrated(overconfident, method, held.x, held.y)
+    moved = calibrated(overconfident, method, held, np.arange(400))
     before, after = (each.predict_proba(fresh.x)[:, 1].astype(float) for each in (overconfident, moved))
     assert log_loss(fresh.y, after) < log_loss(fresh.y, before) - 0.1
     a, b = rng.integers(0, len(before), (2, 2000))
