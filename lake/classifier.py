@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lake.linear import Line, line_of
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -27,21 +29,11 @@ class Classifier:
 
         if self._line is None:
             return np.asarray(self.estimator.predict_proba(embeddings)[:, 1], np.float64)
-        slopes, offset = self._line
-        odds = np.vecdot(embeddings, slopes).astype(np.float64) + offset  # a row at a time: no row depends on others
+        odds = np.vecdot(embeddings, self._line.slopes).astype(np.float64)  # a row at a time: none depends on others
         if not np.isfinite(odds).all():
             raise ValueError("an embedding holds NaN or infinity; `histolake run` makes it anew")
-        return np.asarray(expit(odds))
+        return np.asarray(expit(odds + self._line.intercept))
 
     @cached_property
-    def _line(self) -> tuple[NDArray[np.float32], float] | None:
-        """Slopes and offset of the log odds, where those are linear in the embedding."""
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import Pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        match self.estimator:
-            case Pipeline(steps=[(_, StandardScaler() as scaler), (_, LogisticRegression() as regression)]):
-                slopes = (regression.coef_[0] / scaler.scale_).astype(np.float32)
-                return slopes, float(regression.intercept_[0] - scaler.mean_ @ slopes.astype(np.float64))
-        return None
+    def _line(self) -> Line | None:
+        return line_of(self.estimator)

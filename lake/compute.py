@@ -77,10 +77,14 @@ def _in_view(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRel
 def raise_if_general(failure: duckdb.Error) -> None:
     """Raise what is wrong with the encoder or the model: it would befall every unit, and is no slide's fault."""
     found = re.search(r"executing the UDF: (EncoderError|ModelError): ", str(failure))
-    lengths = re.search(r"Cannot cast list with length (\d+) to array with length (\d+)", str(failure))
+    lengths = re.search(
+        r"Cannot cast list with length (\d+) to array with length (\d+)|left length '(\d+)' and right length '(\d+)'",
+        str(failure),
+    )
     if lengths:
+        these, model = filter(None, lengths.groups())
         raise ModelError(
-            f"the model takes embeddings of {lengths[2]} numbers, these have {lengths[1]}; "
+            f"the model takes embeddings of {model} numbers, these have {these}; "
             "score features of the encoder it was trained on"
         ) from failure
     if found:

@@ -34,7 +34,7 @@ CANDIDATES = tuple({"steps": steps} for steps in (100, 200, 400, 800, 1600, 3200
 
 @dataclass(frozen=True)
 class Portion:
-    """The rows of x (n, dims) and y (n,) that one worker fits; first: the number of its first one among all workers'."""
+    """The rows of x (n, dims) and y (n,) that one worker fits; first: the number of the first among all workers'."""
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
@@ -122,7 +122,7 @@ class Training:
         self._optimizer.step()
         self._mean_network.update_parameters(self._network)
         self.steps += 1
-        return float(loss)
+        return float(loss.detach())
 
     def _draw(self, a_pass: int) -> list[NDArray[np.int64]]:
         """The worker's rows of each batch of a pass."""

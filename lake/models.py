@@ -1,4 +1,4 @@
-"""Trained models: kept by MLflow, described in the lake, loaded without ever unpickling."""
+"""Trained models: described and kept in the lake, logged with MLflow, loaded without ever unpickling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lake import skops_file, store
+from lake import model_files, store
 from lake.classifier import Classifier
 from udfs.errors import ModelError
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 REGISTERED_NAME = "histolake"
 EXPERIMENT = "histolake"
 CHAMPION = "champion"
-HEAD_FILE = "head.skops"  # in the folder artifacts/ of MLflow's model
 NO_RUN = "unknown"
-OLDER_FILE = "model.skops"  # where histolake 0.1 put it
 
 
 def prepare_mlflow() -> None:
@@ -156,13 +154,9 @@ def _point_alias(root: Path, row: Mapping[str, Any]) -> None:
 
 
 def load_model(root: Path, model_id: str) -> Classifier:
-    """The classifier of that model_id, read from its skops file: only scikit-learn's own classes are built.
+    """The classifier of that model_id, from the table model_files.
 
-    Raises ModelError when it is not in the lake, not stored as skops, or holds anything else.
+    Raises ModelError when the lake has no such model, or `model_files.read` refuses its file.
     """
     row = find(root, model_id)
-    folder = root / row["artifact"]
-    files = [file for file in (folder / "artifacts" / HEAD_FILE, folder / OLDER_FILE) if file.is_file()]
-    if not files:
-        raise ModelError(f"model {model_id}: {folder} holds no {HEAD_FILE}; restore it, or train again")
-    return Classifier(skops_file.read(files[0]), row["dims"])
+    return Classifier(model_files.read(root, model_id), row["dims"])

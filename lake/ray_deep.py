@@ -43,8 +43,9 @@ class Job:
 
 @dataclass
 class Progress:
-    """How far a training is: the networks of the candidates so far, the loss of every hundred steps, the AUCs on held
-    rows, and what going on takes.
+    """How far a training is, and what going on takes.
+
+    networks, aucs: of the candidates so far. losses: the mean over every hundred steps.
     """
 
     networks: list[Network] = field(default_factory=list)
@@ -111,7 +112,7 @@ def networks(
 
 
 def _fit(config: Mapping[str, Any]) -> None:
-    """What each worker does: all go through the same steps, and each reports them; the first one's checkpoint counts."""
+    """What each worker does: all go through the same steps, each reports them, and the first keeps the checkpoint."""
     import ray.train
     import torch
     import torch.distributed

@@ -28,7 +28,7 @@ class Moments:
 
     @property
     def scale(self) -> Floats:
-        """What deviations are divided by: the standard deviation, and 1 where scikit-learn calls a dimension constant."""
+        """What deviations are divided by: the standard deviation; 1 where scikit-learn calls a dimension constant."""
         count, tiny = int(self.counts.sum()), np.finfo(np.float64).eps
         is_constant = self.variance <= count * tiny * self.variance + (count * self.mean * tiny) ** 2
         return np.where(is_constant, 1.0, np.sqrt(self.variance))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lake.classifier import Classifier
 from lake.heads import Head, Parameters
+from lake.linear import Line
 from lake.row_blocks import blocks_of
 
 FOLDS = 5
@@ -50,6 +51,9 @@ class Labelled(Protocol):
     def log_odds(self, estimator: Any, rows: Rows) -> NDArray[np.float64]:
         """Of tumor, by a fitted classifier that has a decision_function, in these rows, which ascend."""
 
+    def sum_bits(self, line: Line) -> int:
+        """The bits that the line's sum needs on these embeddings; see `Line.sum_bits`."""
+
     def fits(self, head: Head, rows: Rows, held: Rows, candidates: Sequence[Parameters]) -> Iterator[Any]:
         """The head's classifiers for some of its candidates, in turn, fitted to `rows`, which ascend.
 
@@ -85,6 +89,10 @@ class TrainingSet:
         """See `Labelled`."""
         parts = (estimator.decision_function(self.x[block]) for block in blocks_of(rows))
         return np.concatenate([np.empty(0), *parts])
+
+    def sum_bits(self, line: Line) -> int:
+        """See `Labelled`."""
+        return line.sum_bits(self.x)
 
     def fits(self, head: Head, rows: Rows, held: Rows, candidates: Sequence[Parameters]) -> Iterator[Any]:
         """See `Labelled`."""

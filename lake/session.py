@@ -49,8 +49,8 @@ def connect(
 
     path: the lake, see `lake_path`. read_only=False makes a lake that is not there and mends its
     ledger. udfs: names of the functions wanted; all of them by default; views of the lake that call
-    another are not there. at: the Delta version of single tables to read instead. The encoder and MLflow
-    are loaded by the first call that needs them.
+    another are not there. at: the Delta version of single tables to read instead. The encoder and
+    scikit-learn are loaded by the first call that needs them.
     The table `snapshot` tells which version of every table is seen; `functions` lists the UDFs.
     Raises LakeError when there is no lake, or it was written by a newer histolake.
     """
@@ -134,7 +134,10 @@ def functions(root: Path, dims: int | None = None) -> dict[str, Udf]:
 
     dims: the length of the embeddings that all models take; None where there are several, or no model.
     """
-    stateful = [embed_udf(_encoder_loader(root)), predict_udf(_model_loader(root), dims)]
+    stateful = [
+        embed_udf(_encoder_loader(root)),
+        predict_udf(_model_loader(root), dims, sql_files.query("functions/predict")),
+    ]
     return {**UDFS, **{each.name: each for each in stateful}}
 
 
@@ -173,10 +176,12 @@ def _describe(con: duckdb.DuckDBPyConnection, tables: Mapping[str, int]) -> None
 
 
 def _register(con: duckdb.DuckDBPyConnection, root: Path, wanted: Iterable[str] | None, models: int) -> None:
-    """Register the functions wanted; models: the version of that table, whose embeddings `predict` takes."""
+    """Make the macros, register the functions wanted; models: the version of the table of what `predict` takes."""
     asked = None if wanted is None else list(wanted)
     is_asked = asked is None or "predict" in asked
     lengths = store.rows(root, "models", models)["dims"].unique().to_list() if is_asked else []
+    for macro in sorted((sql_files.SQL / "macros").glob("*.sql")):
+        con.execute(macro.read_text(encoding="utf-8"))
     known = functions(root, lengths[0] if len(lengths) == 1 else None)
     names = list(known) if asked is None else asked
     for name in names:
@@ -195,8 +200,6 @@ def _register(con: duckdb.DuckDBPyConnection, root: Path, wanted: Iterable[str] 
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     """Make the project's views and the lake's own; without those that call a function which this connection lacks."""
-    for macro in sorted((sql_files.SQL / "macros").glob("*.sql")):
-        con.execute(macro.read_text(encoding="utf-8"))
     files = {path.stem: path for path in sql_files.view_files(root)}
     texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
     reads = {name: sql_files.tables_named(text) for name, text in texts.items()}
@@ -237,7 +240,7 @@ def encoder_file(root: Path, sha256: str) -> Path:
 
 def _model_loader(root: Path) -> Callable[[str], Model]:
     def load(model_id: str) -> Model:
-        from lake.models import load_model  # MLflow takes seconds to import
+        from lake.models import load_model  # with scikit-learn, seconds
 
         return load_model(root, model_id)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lake.heads import Head, Parameters
+from lake.linear import Line
 from lake.row_sums import JoinedSums, RowSums
 from lake.selection import Rows, TrainingSet
 from udfs.errors import ModelError
@@ -54,6 +54,10 @@ class Part:
         """Of tumor in these rows."""
         return self.data.log_odds(estimator, rows)
 
+    def sum_bits(self, line: Line) -> int:
+        """See `Labelled`."""
+        return self.data.sum_bits(line)
+
 
 @dataclass(frozen=True)
 class ShardedSet:
@@ -79,7 +83,7 @@ class ShardedSet:
         """See `Labelled`."""
         return int(self.example.shape[1])
 
-    @cached_property
+    @property
     def shards(self) -> int:
         """How many there are."""
         return len(self.starts)
@@ -109,6 +113,10 @@ class ShardedSet:
     def _scores(self, method: str, estimator: Any, rows: Rows) -> NDArray[np.float64]:
         kept = self.workers.keep(estimator)
         return np.concatenate(self.workers.ask(method, [(kept, each) for each in self.parts(rows)]))
+
+    def sum_bits(self, line: Line) -> int:
+        """See `Labelled`."""
+        return int(max(self.workers.ask("sum_bits", [(line,)] * self.shards)))
 
     def fits(self, head: Head, rows: Rows, held: Rows, candidates: Sequence[Parameters]) -> Iterator[Any]:
         """See `Labelled`. Raises ModelError for a head that is fitted in one process."""

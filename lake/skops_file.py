@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -12,25 +11,28 @@ from udfs.errors import ModelError
 OWNER = "sklearn."
 
 
-def write(estimator: Any, file: Path) -> list[str]:
-    """Write the classifier; returns the classes that it needs beyond those that skops trusts by itself.
+def dumps(estimator: Any) -> tuple[bytes, list[str]]:
+    """The classifier as a skops file, and the classes that it needs beyond those that skops trusts by itself.
 
     Raises ModelError when it holds anything that is not scikit-learn's own.
     """
     import skops.io
 
-    skops.io.dump(estimator, file)
-    return classes_in(file)
+    content: bytes = skops.io.dumps(estimator)
+    return content, _classes_in(content, "the classifier")
 
 
-def read(file: Path) -> Any:
-    """The classifier in the file. Raises ModelError when it holds anything that is not scikit-learn's own."""
+def loads(content: bytes, name: str) -> Any:
+    """The classifier in a skops file. name: of the file, or of what it belongs to, for messages.
+
+    Raises ModelError when it holds anything that is not scikit-learn's own.
+    """
     import skops.io  # with scikit-learn, a second
 
-    return skops.io.load(file, trusted=classes_in(file))
+    return skops.io.loads(content, trusted=_classes_in(content, name))
 
 
-def classes_in(file: Path) -> list[str]:
+def _classes_in(content: bytes, name: str) -> list[str]:
     """The classes of scikit-learn that the file needs beyond those that skops trusts by itself.
 
     Raises ModelError when it needs others, or is no skops file.
@@ -38,12 +40,12 @@ def classes_in(file: Path) -> list[str]:
     import skops.io
 
     try:
-        names: list[str] = skops.io.get_untrusted_types(file=file)
+        names: list[str] = skops.io.get_untrusted_types(data=content)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise ModelError(f"{file}: not a skops file that can be read: {error}; train again") from error
+        raise ModelError(f"{name}: not a skops file that can be read: {error}; train again") from error
     foreign = [name for name in names if not _is_own_class(name)]
     if foreign:
-        raise ModelError(f"{file}: holds what is not scikit-learn's own and is not loaded: {', '.join(foreign)}")
+        raise ModelError(f"{name}: holds what is not scikit-learn's own and is not loaded: {', '.join(foreign)}")
     return names
 
 

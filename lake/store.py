@@ -128,6 +128,10 @@ def create(root: Path, seed: int = 0) -> None:
     run_id = new_run_id()
     for name, usual in GROWN.items():
         _add_columns(root, TABLES[name], usual, run_id)
+    if written:
+        from lake.model_files import adopt  # an older lake's; it writes by this module
+
+        adopt(root, run_id)
     put(root, "annotation_groups", default_groups(), run_id)
     if setting(root, "seed") is None:
         put(root, "settings", [{"name": "seed", "value": str(seed)}], run_id)

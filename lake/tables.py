@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-FORMAT = 2  # of the lake; a lake of a higher number was written by a newer histolake
+FORMAT = 3  # of the lake; a lake of a higher number was written by a newer histolake
 GROWN: dict[str, dict[str, str | float]] = {
     "models": {"protocol": "by_slide", "head": "logistic", "calibration": "none", "threshold": 0.5},
     "metrics": {},
 }
-"""Tables that had fewer columns in lakes of format 1, and what held then of those that are new; NULL for others."""
+"""Tables that had fewer columns in lakes of older formats, and what held then of those that are new; else NULL."""
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "VARCHAR": pa.string(),
@@ -256,10 +256,28 @@ MODELS = Table(
         head=("VARCHAR", "kind of classifier, e.g. 'logistic'"),
         calibration=("VARCHAR", "of its probabilities on validation: 'none', 'platt' or 'temperature'"),
         threshold=("DOUBLE", "probability from which on a patch counts as tumor, chosen without test slides"),
+        slopes=("FLOAT[]", "of the log odds, dims numbers, scaling and calibration folded in; NULL: not linear"),
+        intercept=("DOUBLE", "of the log odds, added to the embedding's product with slopes; NULL: not linear"),
+        sum_bits=(
+            "INTEGER",
+            "numbers that the product is summed in: 32 bits where near enough, or 64; NULL: not linear",
+        ),
         trained_at=("TIMESTAMPTZ", "end of the training, UTC"),
         training_slides=("VARCHAR", "JSON: ids of the slides that it was trained on; NULL when an older histolake did"),
         table_versions=("VARCHAR", "JSON: Delta version of every table that the training read"),
         code_version=("VARCHAR", "of histolake"),
+    ),
+)
+
+MODEL_FILES = Table(
+    "model_files",
+    "One row a trained classifier: its file, from which predict loads it unless it is linear.",
+    ("model_id",),
+    _columns(
+        model_id=("VARCHAR", "see models"),
+        format=("VARCHAR", "'skops': scikit-learn's own classes, nothing pickled; 'onnx': a network"),
+        content=("BLOB", "the file"),
+        sha256=("VARCHAR", "of content, hexadecimal; another is refused"),
     ),
 )
 
@@ -401,6 +419,7 @@ TABLES: dict[str, Table] = {
         ENCODERS,
         FEATURES,
         MODELS,
+        MODEL_FILES,
         PREDICTIONS,
         DETECTIONS,
         SLIDE_SCORES,

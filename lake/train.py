@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lake import deep, models, session, store
+from lake import deep, model_files, models, session, store
 from lake.choices import CALIBRATIONS
 from lake.decision import best_threshold, calibrated
 from lake.heads import HEADS
+from lake.linear import line_of
 from lake.selection import Chosen, Labelled, choose, has_both_classes
 from lake.training_rows import Reader, useful, whole
 from udfs.errors import ModelError
@@ -123,6 +124,7 @@ def train(root: Path, recipe: Recipe, *, run_id: str, read: Reader = whole) -> T
             **recipe.columns,
             **logged.columns,
             **tiling.row(0, named=True),
+            **_line_columns(learned, data),
             "model_id": learned.model_id,
             "dims": data.dims,
             "threshold": learned.threshold,
@@ -130,12 +132,19 @@ def train(root: Path, recipe: Recipe, *, run_id: str, read: Reader = whole) -> T
             "table_versions": json.dumps(versions),
             "code_version": store.CODE_VERSION,
         }
+        model_files.write(root, learned.model_id, model_files.file_of(learned.estimator), run_id)
         store.put(root, "models", [row], run_id)
     is_champion = recipe.protocol == BY_SLIDE
     if is_champion:
         models.make_champion(root, row, run_id)
     identity = (row["model_id"], row["uri"], row["mlflow_run_id"], row["threshold"])
     return Trained(*identity, metrics, is_new=is_new, is_champion=is_champion)
+
+
+def _line_columns(learned: Learned, data: Labelled) -> dict[str, Any]:
+    """What SQL's predict computes with, where the model is linear."""
+    line = line_of(learned.estimator)
+    return {} if line is None else {**line.columns, "sum_bits": data.sum_bits(line)}
 
 
 def _trained_on(root: Path, recipe: Recipe, versions: Mapping[str, int]) -> dict[str, Any] | None:

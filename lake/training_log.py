@@ -16,15 +16,18 @@ from urllib.request import url2pathname
 import numpy as np
 from numpy.typing import NDArray
 
-from lake import models, skops_file
+from lake import model_files, models
+from lake.deep import REPORT
 from lake.selection import Labelled
 from lake.training_plots import figures
 
 if TYPE_CHECKING:
     from lake.train import Learned
 
-SERVED = Path(__file__).with_name("served_model.py")
-SERVED_WITH = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")  # what that script imports
+SERVED = {  # by the format of the head's file: the script that serves it, and what that imports
+    model_files.SKOPS: ("served_model.py", ("mlflow", "numpy", "pandas", "scikit-learn", "skops")),
+    model_files.ONNX: ("served_network.py", ("mlflow", "numpy", "onnxruntime", "pandas")),
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def log(
         mlflow.log_metrics(metrics)
         for step, (_, auc) in enumerate(chosen.tried):
             mlflow.log_metric("selection_auc", auc, step=step)
+        for number, loss in enumerate(getattr(learned.estimator, "losses", ()), start=1):
+            mlflow.log_metric("training_loss", loss, step=number * REPORT)
         mlflow.log_dict({"tried": [{**tried, "auc": auc} for tried, auc in chosen.tried]}, "selection.json")
         for name, figure in figures(scores, learned.threshold).items():
             mlflow.log_figure(figure, name)
@@ -92,7 +97,7 @@ def _scores(learned: Learned, data: Labelled) -> dict[str, tuple[NDArray[np.int6
 
 
 def _log_model(learned: Learned, data: Labelled) -> Any:
-    """Log the whole head: embeddings in, probability and decision out, as lake/served_model.py serves it."""
+    """Log the whole head: embeddings in, probability and decision out, as the scripts in `SERVED` serve it."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
@@ -101,17 +106,19 @@ def _log_model(learned: Learned, data: Labelled) -> Any:
         Schema([TensorSpec(np.dtype(np.float32), (-1, data.dims))]),
         Schema([ColSpec("double", "probability"), ColSpec("long", "decision")]),
     )
+    file = model_files.file_of(learned.estimator)
+    script, packages = SERVED[file.format]
     with TemporaryDirectory() as folder:
-        head, decision = Path(folder) / models.HEAD_FILE, Path(folder) / "decision.json"
-        classes = skops_file.write(learned.estimator, head)
-        decision.write_text(json.dumps({"threshold": learned.threshold, "classes": classes}), encoding="utf-8")
+        head, decision = Path(folder) / file.name, Path(folder) / "decision.json"
+        head.write_bytes(file.content)
+        decision.write_text(json.dumps({"threshold": learned.threshold, "classes": file.classes}), encoding="utf-8")
         return mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(SERVED),
+            python_model=str(Path(__file__).with_name(script)),
             artifacts={"head": str(head), "decision": str(decision)},
             signature=signature,
             input_example=data.example,
-            pip_requirements=[f"{name}=={version(name)}" for name in SERVED_WITH],
+            pip_requirements=[f"{name}=={version(name)}" for name in packages],
         )
 
 

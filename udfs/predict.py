@@ -26,11 +26,12 @@ class Model(Protocol):
         """Probability of tumor, shape (n,), of embeddings of shape (n, dims)."""
 
 
-def predict_udf(load: Callable[[str], Model], dims: int | None = None) -> Udf:
+def predict_udf(load: Callable[[str], Model], dims: int | None = None, macro: str = "") -> Udf:
     """The SQL function predict(model_id, embedding), whose models are loaded once, on first call.
 
     load: returns the model of a model_id, or raises ModelError. dims: the length of all embeddings, where it is one:
-    DuckDB casts lists to arrays of a fixed length, which it hands over six times as fast.
+    DuckDB casts lists to arrays of a fixed length, which it hands over six times as fast. macro: see `Udf`; it may
+    compute some models itself.
     """
     models: dict[str, Model] = {}
     lock = threading.Lock()
@@ -44,7 +45,8 @@ def predict_udf(load: Callable[[str], Model], dims: int | None = None) -> Udf:
     def predict(model_id: Column, embedding: Column) -> pa.Array:
         """Probability of tumor, 0 to 1, that the model gives each embedding; NULL where that is NULL.
 
-        Raises ModelError when there is no such model, or it takes embeddings of another length.
+        In a lake SQL computes linear models itself, within 0.00001 of scikit-learn, and calls this as predict_udf for
+        others. Raises ModelError when there is no such model, or it takes embeddings of another length.
         """
         result = np.full(len(embedding), np.nan)
         is_known = pc.and_(model_id.is_valid(), embedding.is_valid())
@@ -57,7 +59,7 @@ def predict_udf(load: Callable[[str], Model], dims: int | None = None) -> Udf:
         return pa.array(result, mask=~np.asarray(is_known))
 
     parameters = (("model_id", "VARCHAR"), ("embedding", f"FLOAT[{dims or ''}]"))
-    return Udf("predict", parameters, "DOUBLE", predict.__doc__ or "", predict)
+    return Udf("predict", parameters, "DOUBLE", predict.__doc__ or "", predict, macro)
 
 
 def _probability(model: Model, model_id: str, embeddings: pa.Array) -> NDArray[np.float64]:

@@ -27,13 +27,17 @@ rows_seen: Counter[str] = Counter()
 
 @dataclass(frozen=True)
 class Udf:
-    """A SQL function: `function` maps one Arrow array per parameter to one array of results."""
+    """A SQL function: `function` maps one Arrow array per parameter to one array of results.
+
+    macro: statements that make a macro of this name; it calls the function as NAME_udf, for the rows that need it.
+    """
 
     name: str
     parameters: tuple[tuple[str, str], ...]  # name, SQL type
     returns: str
     about: str
     function: Batch
+    macro: str = ""
 
     @property
     def signature(self) -> str:
@@ -51,7 +55,7 @@ class Udf:
             return result.dictionary_encode() if self.returns in BORROWED else result
 
         con.create_function(
-            self.name,
+            f"{self.name}_udf" if self.macro else self.name,
             batch,
             [duckdb.type(type_) for _, type_ in self.parameters],
             duckdb.type(self.returns),
@@ -59,6 +63,8 @@ class Udf:
             null_handling=FunctionNullHandling.SPECIAL,
             side_effects=True,  # else DuckDB calls it twice on rows that a filter on its result lets pass
         )
+        if self.macro:
+            con.execute(self.macro)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -129,13 +129,16 @@ def test_a_lake_of_an_older_format_is_brought_up_to_date_and_keeps_its_rows(full
             "encoder_id",
             "mlflow_run_id",
             "parameters",
+            "slopes",
+            "intercept",
+            "sum_bits",
         },
     )
     before = {name: full_lake.read(name) for name in (*GROWN, "slides")}
     for name in GROWN:
         old = before[name].drop([column for column in added - {"encoder_id"} if column in before[name].columns])
         write_deltalake(str(root / name), old.to_arrow(), mode="overwrite", schema_mode="overwrite")
-    for name in ("annotation_groups", "detections", "slide_scores", "reviews"):
+    for name in ("annotation_groups", "detections", "slide_scores", "reviews", "model_files"):
         shutil.rmtree(root / name)
         store.open_table(root, "runs").delete(f"stage = '{name}'")
     store.put(root, "settings", [{"name": "format", "value": "1"}], "test")
