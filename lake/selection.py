@@ -16,6 +16,7 @@ from lake.linear import Line
 from lake.row_blocks import blocks_of
 
 FOLDS = 5
+DIGITS = 4  # of an AUC: candidates that differ in later ones are equally good
 ENOUGH_WORSE = 0.002  # below the best AUC: what is more flexible only fits more of the noise
 
 Rows = NDArray[np.int64]
@@ -122,14 +123,14 @@ class Chosen:
 
 
 def is_over(aucs: Sequence[float]) -> bool:
-    """Whether candidates with these AUCs are enough: the last is clearly worse than the best."""
-    return aucs[-1] < max(aucs) - ENOUGH_WORSE
+    """Whether candidates with these AUCs are enough: the last is clearly worse than the best, or none can be better."""
+    return aucs[-1] < max(aucs) - ENOUGH_WORSE or round(max(aucs), DIGITS) == 1
 
 
 def choose(head: Head, data: Labelled) -> Chosen:
     """The candidate with the best AUC on the validation split, or across training slides where that lacks a class.
 
-    Candidates after one that is clearly worse than the best are not tried. Without two slides of each
+    Candidates after those that `is_over` says are enough are not tried. Without two slides of each
     class to compare on, the middle candidate is taken.
     """
     folds, how = folds_of(data)
@@ -141,7 +142,8 @@ def choose(head: Head, data: Labelled) -> Chosen:
     tried: list[tuple[Parameters, float]] = []
     scored: list[list[NDArray[np.float64]]] = []
     estimators: list[list[Any]] = []
-    fits = [data.fits(head, rows, held, head.candidates) for rows, held in folds]
+    none = np.empty(0, np.int64)  # which candidates are enough is for all folds together to tell
+    fits = [data.fits(head, rows, held if len(folds) == 1 else none, head.candidates) for rows, held in folds]
     for parameters, *fitted in zip(head.candidates, *fits, strict=False):
         estimators.append(fitted)
         scored.append([data.probability(each, held) for each, (_, held) in zip(fitted, folds, strict=True)])
@@ -149,7 +151,7 @@ def choose(head: Head, data: Labelled) -> Chosen:
         tried.append((parameters, auc))
         if is_over([value for _, value in tried]):
             break
-    best = int(np.argmax([round(auc, 4) for _, auc in tried]))
+    best = int(np.argmax([round(auc, DIGITS) for _, auc in tried]))
     parameters = tried[best][0]
     is_whole = len(folds) == 1 and len(folds[0][0]) == len(training)
     if is_whole:
