@@ -40,6 +40,11 @@ def file_of(estimator: Any) -> HeadFile:
     return HeadFile(SKOPS, content, tuple(classes))
 
 
+def loaded(file: HeadFile, name: str) -> Any:
+    """The classifier in the file. name: what it belongs to, for messages. Raises ModelError as `skops_file.loads`."""
+    return Network(file.content) if file.format == ONNX else skops_file.loads(file.content, name)
+
+
 def write(root: Path, model_id: str, file: HeadFile, run_id: str) -> None:
     """Keep the model's file."""
     digest = hashlib.sha256(file.content).hexdigest()
@@ -62,9 +67,7 @@ def read(root: Path, model_id: str) -> Any:
             f"model {model_id}: its file in the table model_files of {root} is not what was written (sha256 "
             f"{found[:12]}…, not {kept['sha256'][:12]}…) and is not loaded; restore the table, or train again"
         )
-    if kept["format"] == ONNX:
-        return Network(kept["content"])
-    return skops_file.loads(kept["content"], f"model {model_id}")
+    return loaded(HeadFile(kept["format"], kept["content"]), f"model {model_id}")
 
 
 def adopt(root: Path, run_id: str) -> None:

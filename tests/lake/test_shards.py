@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ class Here:
 def cut(data: TrainingSet, cuts: Sequence[int]) -> ShardedSet:
     """The set in shards that end at these rows and at the last one."""
     ends = [0, *cuts, len(data.y)]
-    pieces = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+    pieces = [slice(start, end) for start, end in itertools.pairwise(ends)]
     parts = [Part(TrainingSet(data.x[p], data.y[p], data.slides[p], data.is_validation[p])) for p in pieces]
     return ShardedSet.of(Here(parts), len(parts))
 
@@ -128,7 +129,7 @@ def test_a_head_that_needs_all_patches_at_once_is_refused() -> None:
 def test_rows_are_drawn_into_the_same_batches_wherever_they_are_cut(a_pass: int, cuts: list[int]) -> None:
     whole = deep.batch_numbers(a_pass, 0, 300, 7)
     ends = [0, *sorted(cuts), 300]
-    parts = [deep.batch_numbers(a_pass, start, end - start, 7) for start, end in zip(ends, ends[1:], strict=False)]
+    parts = [deep.batch_numbers(a_pass, start, end - start, 7) for start, end in itertools.pairwise(ends)]
     assert np.array_equal(np.concatenate(parts), whole)
     assert set(whole.tolist()) <= set(range(7))
 
