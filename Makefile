@@ -14,6 +14,9 @@ else
 INSTALL := $(IN_VENV) pip install -qq --disable-pip-version-check --no-compile
 endif
 
+# The extras that are locked: all but deep, for the file of PyTorch differs from machine to machine.
+EXTRAS := --extra auth --extra ray --extra s3
+
 PYTEST := $(IN_VENV) pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help
@@ -77,10 +80,13 @@ viewer-library: ## OpenSeadragon for the viewer, by npm, checked against viewer/
 	$(PYTHON) viewer/component/vendor.py
 
 .PHONY: lock
-lock: ## requirements.lock, anew from pyproject.toml; newer versions too: make lock UPGRADE=--upgrade
+lock: ## requirements.lock, and deploy's for the image, anew from pyproject.toml; newer versions too: make lock UPGRADE=--upgrade
 	@test -n "$(UV)" || { echo "make lock needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }
-	$(UV) pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
+	$(UV) pip compile pyproject.toml --group dev $(EXTRAS) --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --no-emit-find-links --quiet $(UPGRADE) --output-file requirements.lock
+	printf 'setuptools>=77\nray[default]>=2.50,<3\n' | $(UV) pip compile pyproject.toml - $(EXTRAS) \
+		--constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --quiet --output-file deploy/requirements.lock
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's lake
@@ -107,7 +113,7 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# PyTorch, the reference of the encoders' tests, comes as pip finds it: its file differs from machine to machine.
+# PyTorch, for the deep head and as the reference of the encoders' tests, comes as pip finds it: its file differs from machine to machine.
 .venv/.torch: | .venv/.locked
 	@echo "Installing PyTorch for the tests; with CUDA, as it comes for most Linux machines, this is some gigabytes"
 	$(IN_VENV) pip install -qq --disable-pip-version-check --no-compile torch==2.13.0

@@ -30,6 +30,7 @@ from lake_rows import PART, Slide, as_rows, entry, put, slides_of
 from lake import commits, store
 from lake.choices import Peaks
 from lake.slide_scores import TOP
+from lake.store import Entry
 from lake.tables import TABLES
 from udfs.processors import cores
 
@@ -150,11 +151,10 @@ def add_slides(root: Path, slides: Sequence[Slide]) -> None:
 
 def add_units(root: Path, stage: str, units: Sequence[Unit], *, has_rows: bool = True) -> None:
     """A stage's rows of the units, and its ledger; the ledger alone without `has_rows`."""
-    files = _files(units)
+    files = _files(units, is_whole=stage == "patches")
     with ThreadPoolExecutor(cores()) as pool:
         while some := list(itertools.islice(files, FILES_A_COMMIT)):
-            entries = [entry(stage, slide, IDENTITIES[stage], rows=slide.rows(part), part=part) for slide, part in
-                       itertools.chain(*some)]  # fmt: skip
+            entries = entries_of(stage, [*itertools.chain(*some)])
             if not has_rows:
                 store.record(root, entries)
                 continue
@@ -165,13 +165,25 @@ def add_units(root: Path, stage: str, units: Sequence[Unit], *, has_rows: bool =
             store.record(root, [replace(each, table_version=number) for each in entries])
 
 
-def _files(units: Sequence[Unit]) -> Iterator[list[Unit]]:
-    """The units of each file: a commit ends when it has 8,192 rows, or 64 units, and has a file a bucket."""
+def entries_of(stage: str, units: Sequence[Unit]) -> list[Entry]:
+    """What the ledger says of the units; all patches of a slide are one."""
+    if stage == "patches":
+        return [entry(stage, slide, TILING, rows=slide.patches) for slide in dict.fromkeys(slide for slide, _ in units)]
+    return [entry(stage, slide, IDENTITIES[stage], rows=slide.rows(part), part=part) for slide, part in units]
+
+
+def _files(units: Sequence[Unit], *, is_whole: bool) -> Iterator[list[Unit]]:
+    """The units of each file: a commit ends when it has 8,192 rows, or 64 units, and has a file a bucket.
+
+    is_whole: a slide is in one commit.
+    """
     waiting: dict[int, list[Unit]] = {}
     rows = count = 0
     for slide, part in units:
         waiting.setdefault(slide.bucket, []).append((slide, part))
         rows, count = rows + slide.rows(part), count + 1
+        if is_whole and part != slide.parts[-1]:
+            continue
         if rows >= commits.COMMIT_ROWS or count >= commits.COMMIT_UNITS:
             yield from waiting.values()
             waiting, rows, count = {}, 0, 0

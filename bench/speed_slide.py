@@ -32,7 +32,7 @@ MANY = 20_000  # stands for 100,000, which take a quarter of an hour and more
 HEADLINE = 174_000  # patches of a training set
 MEASURED, MEASURED_SLOWLY = 20_000, 2_000  # that are embedded for the extrapolation, with bf16 and without
 MINUTES = 35
-TISSUE = 0.635  # of the square slides
+TISSUE = 0.655  # of the square slides
 GB = 1e9
 
 

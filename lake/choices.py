@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from lake import storage
 from udfs.errors import HistolakeError
 
 DEFAULT_LAKE = "data"
@@ -26,8 +27,12 @@ tracing = Tracing()
 
 
 def lake_path(path: str | Path | None = None) -> Path:
-    """The lake meant: `path`, else the environment's HISTOLAKE_LAKE, else ./data."""
-    return Path(path or os.environ.get("HISTOLAKE_LAKE") or DEFAULT_LAKE).expanduser().absolute()
+    """The lake meant: `path`, else the environment's HISTOLAKE_LAKE, else ./data.
+
+    A folder, or, as s3://BUCKET/PREFIX, one in object storage, which answers alike; see `storage.address`.
+    """
+    text = str(path or os.environ.get("HISTOLAKE_LAKE") or DEFAULT_LAKE)
+    return storage.address(text) if storage.is_remote(text) else Path(text).expanduser().absolute()
 
 
 class Meaning(StrEnum):

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lake import cli_annotations, cli_evaluate, cli_export, cli_lake, cli_models, cli_review, cli_trace
+from lake import (
+    cli_annotations,
+    cli_doctor,
+    cli_evaluate,
+    cli_export,
+    cli_lake,
+    cli_models,
+    cli_review,
+    cli_trace,
+    cli_upkeep,
+)
 from lake.choices import CALIBRATIONS, HEADS, Engine, EngineName, lake_path
 from lake.cli_options import (
     Address,
@@ -25,6 +35,7 @@ from lake.cli_options import (
     example,
 )
 from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
+from lake.storage_faults import read_failure
 from udfs.errors import HistolakeError
 
 app = typer.Typer(
@@ -265,9 +276,11 @@ def demo(
 cli_export.add_to(app)
 cli_models.add_to(app)
 cli_lake.add_to(app)
+cli_upkeep.add_to(app)
 cli_trace.add_to(app)
 cli_review.add_to(app)
 cli_annotations.add_to(app)
+cli_doctor.add_to(app)
 
 
 def _only(slides: list[str] | None) -> str | None:
@@ -303,6 +316,12 @@ def main() -> None:
         if cli_lake.is_tracing():
             raise
         say(f"histolake: {error}")
+        sys.exit(1)
+    except Exception as error:
+        failure = read_failure(error)  # within DuckDB, whose errors are not imported here
+        if failure is None or cli_lake.is_tracing():
+            raise
+        say(f"histolake: {failure}")
         sys.exit(1)
     except KeyboardInterrupt:
         say("histolake: stopped; what was committed stays, the same command goes on from there")

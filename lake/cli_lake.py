@@ -1,4 +1,4 @@
-"""Commands on the lake itself: SQL, checks, encoders, history, upkeep, the app."""
+"""Commands on the lake itself: SQL, checks, encoders, the app."""
 
 from __future__ import annotations
 
@@ -42,9 +42,6 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="""Example:  `histolake sql "select split, count(*) from slides group by split"`""")(sql)
     app.command(epilog="Example:  `histolake check`")(check)
     app.add_typer(encoders, name="encoders")
-    app.command(epilog="Example:  `histolake history features`")(history)
-    app.command(epilog="Example:  `histolake optimize features`")(optimize)
-    app.command(epilog="Example:  `histolake vacuum --keep-hours 168`")(vacuum)
     app.command(name="app", epilog="Example:  `histolake app --lake data`")(open_app)
 
 
@@ -210,54 +207,6 @@ def _numbers(option: str, text: str) -> float | list[float]:
     if len(numbers) not in (1, 3):
         raise HistolakeError(f"{option} {text}: must be one number, or three separated by commas")
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def history(
-    table: Annotated[str | None, typer.Argument(help="A table; without one, the newest version of each.")] = None,
-    as_json: AsJson = False,
-    lake: Lake = None,
-    trace: Trace = False,
-) -> None:
-    """Who wrote what when: a table's versions, newest first."""
-    from lake import store, upkeep
-
-    root = lake_path(lake)
-    names = [table] if table else sorted(store.snapshot(root))
-    limit = None if table else 1
-    rows = [{"table": name, **commit} for name in names for commit in upkeep.history(root, name, limit)]
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(("table", "version", "at", "operation", "rows", "units"), [list(row.values()) for row in rows])
-
-
-def optimize(
-    table: Annotated[str | None, typer.Argument(help="A table; without one, all.")] = None,
-    lake: Lake = None,
-    trace: Trace = False,
-) -> None:
-    """Merge small files, so that reading stays fast. Readers and writers may go on."""
-    from lake import store, upkeep
-
-    root = lake_path(lake)
-    if store.is_lake(root):
-        store.create(root)
-    rows = [(name, upkeep.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
-    print_table(("table", "files merged"), rows)
-
-
-def vacuum(
-    table: Annotated[str | None, typer.Argument(help="A table; without one, all.")] = None,
-    keep_hours: Annotated[int, typer.Option(min=0, help="Versions of the last hours stay readable.")] = 168,
-    lake: Lake = None,
-    trace: Trace = False,
-) -> None:
-    """Delete files that only older versions need: they can then no longer be read."""
-    from lake import store, upkeep
-
-    root = lake_path(lake)
-    names = [table] if table else sorted(store.snapshot(root))
-    print_table(("table", "files deleted"), [(name, upkeep.vacuum(root, name, keep_hours)) for name in names])
 
 
 def open_app(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,9 +21,11 @@ def example(text: str) -> dict[str, Any]:
 
 
 Lake = Annotated[
-    Path | None,
+    str | None,  # of an address a Path would lose a slash
     typer.Option(
-        metavar="PATH", help="The lake's folder; by default $HISTOLAKE_LAKE, else ./data.", show_default=False
+        metavar="PATH",
+        help="The lake's folder, or s3://BUCKET/PREFIX; by default $HISTOLAKE_LAKE, else ./data.",
+        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

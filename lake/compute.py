@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from lake.sql_files import Stage
+from lake.storage_faults import read_failure
 from lake.units import Unit
 from udfs.errors import EncoderError, ModelError
 from udfs.processors import cores
@@ -75,7 +76,7 @@ def _in_view(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRel
 
 
 def raise_if_general(failure: duckdb.Error) -> None:
-    """Raise what is wrong with the encoder or the model: it would befall every unit, and is no slide's fault."""
+    """Raise what is wrong with the encoder, the model or the store: it is no slide's fault, and would befall all."""
     found = re.search(r"executing the UDF: (EncoderError|ModelError): ", str(failure))
     lengths = re.search(
         r"Cannot cast list with length (\d+) to array with length (\d+)|left length '(\d+)' and right length '(\d+)'",
@@ -87,6 +88,8 @@ def raise_if_general(failure: duckdb.Error) -> None:
             f"the model takes embeddings of {model} numbers, these have {these}; "
             "score features of the encoder it was trained on"
         ) from failure
+    if unread := read_failure(failure):
+        raise unread from failure
     if found:
         raise {"EncoderError": EncoderError, "ModelError": ModelError}[found[1]](reason(failure)) from failure
 

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from lake import storage
+from lake.storage_faults import fault, reason
 from udfs.errors import LakeError
 
 ATTEMPTS = 20
@@ -22,19 +24,22 @@ def persist(where: Path, attempt: Callable[[], T]) -> T:
 
     Raises LakeError naming `where` when it cannot be written.
     """
+    storage.prove(where)
     for number in range(ATTEMPTS):
         try:
             return attempt()
         except (CommitFailedError, DeltaError) as error:
             if number == ATTEMPTS - 1 or not _is_conflict(error):
-                raise LakeError(f"{where}: cannot be written: {error}") from error
+                raise LakeError(f"{where}: cannot be written: {reason(error)}") from error
             time.sleep(random.uniform(0, min(2.0, 0.05 * 2**number)))  # noqa: S311
         except OSError as error:
-            raise LakeError(f"{where}: cannot be written: {error}") from error
+            raise LakeError(f"{where}: cannot be written: {reason(error)}") from error
     raise AssertionError("unreachable")
 
 
 def _is_conflict(error: Exception) -> bool:
+    if fault(error):
+        return False
     text = str(error).lower()
     return isinstance(error, CommitFailedError) or any(
         word in text for word in ("conflict", "concurrent", "transaction", "already exists", "not found")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from lake import session, store
+from lake import session, storage, store
 from udfs.encoders import catalog
 from udfs.encoders.encoder import EncoderSpec
 from udfs.encoders.onnx_file import external_data
@@ -46,20 +45,8 @@ def choose(root: Path, name: str | None, run_id: str) -> tuple[EncoderSpec, str]
 
 def add(root: Path, spec: EncoderSpec, file: Path, run_id: str) -> None:
     """Copy the encoder's ONNX file, and the files that hold its weights, into the lake; describe it in encoders."""
-    target = session.encoder_file(root, spec.sha256)
-    if not target.is_file():
-        partial = target.parent.with_name(f"{spec.sha256}.{run_id}")
-        for name in external_data(file):
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.parent / name, partial / name)
-        partial.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, partial / target.name)
-        try:
-            partial.rename(target.parent)
-        except OSError:  # another process was quicker
-            shutil.rmtree(partial)
-            if not target.is_file():
-                raise
+    files = {name: file.parent / name for name in external_data(file)}
+    storage.keep({**files, session.ENCODER_FILE: file}, root / "onnx" / spec.sha256)
     known = store.rows(root, "encoders")["encoder_id"].to_list()
     if spec.encoder_id not in known:
         store.put(root, "encoders", [asdict(spec)], run_id)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lake.models import REGISTERED_NAME, prepare_mlflow
+from lake import mlflow_place
+from lake.models import prepare_mlflow
 from udfs.errors import ModelError
 
 if TYPE_CHECKING:
@@ -33,28 +34,28 @@ class Run:
 
 def runs(root: Path) -> list[Run]:
     """All runs of the lake, newest first; none while nothing was trained. Raises ModelError when MLflow cannot read."""
-    file = root / "mlflow" / "mlflow.db"
-    if not file.is_file():
+    place = mlflow_place.place(root)
+    if place.file is not None and not place.file.is_file():
         return []
     prepare_mlflow()
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    uri = f"sqlite:///{file}"
     try:
-        client = mlflow.MlflowClient(uri, uri)
-        made = client.search_model_versions(f"name = '{REGISTERED_NAME}'")
+        client = mlflow.MlflowClient(place.uri, place.uri)
+        made = client.search_model_versions(f"name = '{place.registered_model}'")
         versions = {each.run_id: str(each.version) for each in made}
-        found = [_described(run, versions.get(run.info.run_id)) for run in _all(client)]
+        found = [_described(run, versions.get(run.info.run_id)) for run in _all(client, place.experiment)]
     except (MlflowException, SQLAlchemyError) as error:
         first = str(error).partition("\n")[0]
-        raise ModelError(f"{file}: MLflow cannot read its runs: {first}") from error
+        raise ModelError(f"{place.file or place}: MLflow cannot read its runs: {first}") from error
     return sorted(found, key=lambda run: run.started_at, reverse=True)
 
 
-def _all(client: MlflowClient) -> Iterator[Any]:
-    experiments = [each.experiment_id for each in client.search_experiments()]
+def _all(client: MlflowClient, experiment: str) -> Iterator[Any]:
+    found = client.search_experiments(filter_string=f"name LIKE '{experiment}%'")
+    experiments = [each.experiment_id for each in found]
     token = None
     while experiments:
         page = client.search_runs(experiments, max_results=PAGE, page_token=token)

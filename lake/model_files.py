@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from lake import skops_file, store
+from lake import mlflow_place, skops_file, storage, store
 from lake.network import Network
 from udfs.errors import ModelError
 
@@ -57,7 +57,7 @@ def read(root: Path, model_id: str) -> Any:
 
     Raises ModelError when the lake has no file of it, the file is not what was written, or holds anything else.
     """
-    rows = pl.scan_delta(store.open_table(root, "model_files")).filter(pl.col("model_id") == model_id).collect()
+    rows = storage.scan(store.open_table(root, "model_files")).filter(pl.col("model_id") == model_id).collect()
     if rows.is_empty():
         raise ModelError(f"model {model_id}: the table model_files of {root} has no file of it; train again")
     kept = rows.row(0, named=True)
@@ -79,13 +79,13 @@ def adopt(root: Path, run_id: str) -> None:
 
     kept = store.rows(root, "model_files")["model_id"].to_list()
     for row in store.rows(root, "models").to_dicts():
-        folder = root / row["artifact"]
-        files = [file for file in (folder / "artifacts" / HEAD_FILE, folder / OLDER_FILE) if file.is_file()]
-        if row["model_id"] in kept or not files:
+        names = (f"artifacts/{HEAD_FILE}", OLDER_FILE)
+        found = [content for name in names if (content := mlflow_place.read(root, row["artifact"], name)) is not None]
+        if row["model_id"] in kept or not found:
             continue
-        content = files[0].read_bytes()
+        content = found[0]
         try:
-            line = line_of(skops_file.loads(content, str(files[0])))
+            line = line_of(skops_file.loads(content, f"{root}: {row['artifact']}"))
         except ModelError:
             continue
         write(root, row["model_id"], HeadFile(SKOPS, content), run_id)

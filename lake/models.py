@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lake import model_files, store
+from lake import mlflow_place, model_files, store
 from lake.classifier import Classifier
 from udfs.errors import ModelError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-REGISTERED_NAME = "histolake"
-EXPERIMENT = "histolake"
 CHAMPION = "champion"
 NO_RUN = "unknown"
 
@@ -33,34 +31,34 @@ def prepare_mlflow() -> None:
 
 
 def tracking(root: Path) -> MlflowClient:
-    """MLflow with the lake's own store: SQLite and a folder of artifacts in the lake's folder mlflow/."""
+    """MLflow where it keeps the lake's runs, see `tracking.place`. Raises ModelError when it does not answer."""
     prepare_mlflow()
     import mlflow
 
-    folder = root / "mlflow"
-    folder.mkdir(parents=True, exist_ok=True)
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    client = mlflow.MlflowClient(uri, uri)
-    location = (folder / "artifacts").as_uri()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    # MLflow would go on writing to the old place of a lake that was copied or moved
-    has_moved = experiment is not None and experiment.artifact_location != location
-    name = f"{EXPERIMENT} in {folder}" if has_moved else EXPERIMENT
-    if client.get_experiment_by_name(name) is None:
-        client.create_experiment(name, artifact_location=location)
-    mlflow.set_experiment(name)
+    place = mlflow_place.place(root)
+    if place.file is not None:
+        place.file.parent.mkdir(parents=True, exist_ok=True)
+    with mlflow_place.unchanged_environment(), mlflow_place.explained(root):
+        mlflow.set_tracking_uri(place.uri)
+        mlflow.set_registry_uri(place.uri)
+        client = mlflow.MlflowClient(place.uri, place.uri)
+        experiment = client.get_experiment_by_name(place.experiment)
+        # MLflow would go on writing to the old place of a lake that was copied or moved
+        has_moved = experiment is not None and place.artifacts not in (None, experiment.artifact_location)
+        name = f"{place.experiment} in {root / 'mlflow'}" if has_moved else place.experiment
+        if client.get_experiment_by_name(name) is None:
+            client.create_experiment(name, artifact_location=place.artifacts)
+        mlflow.set_experiment(name)
     return client
 
 
 def register(root: Path, uri: str, mlflow_run_id: str, logged_id: str) -> str:
-    """Make the logged model a version of the registered model; returns the version's number."""
-    client = tracking(root)
-    if not client.search_registered_models(f"name = '{REGISTERED_NAME}'"):
-        client.create_registered_model(REGISTERED_NAME)
-    made = client.create_model_version(REGISTERED_NAME, uri, mlflow_run_id, model_id=logged_id)
-    return str(made.version)
+    """Make the logged model a version of the registered model; returns that one's URI."""
+    client, name = tracking(root), mlflow_place.place(root).registered_model
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    made = client.create_model_version(name, uri, mlflow_run_id, model_id=logged_id)
+    return f"models:/{name}/{made.version}"
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
@@ -145,11 +143,12 @@ def _point_alias(root: Path, row: Mapping[str, Any]) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.set_registered_model_alias(REGISTERED_NAME, CHAMPION, str(row["uri"]).rpartition("/")[2])
+        _, name, version = str(row["uri"]).split("/")
+        client.set_registered_model_alias(name, CHAMPION, version)
     except MlflowException as error:
         raise ModelError(
-            f"model {row['model_id']} cannot be the champion: MLflow in {root / 'mlflow'} has no {row['uri']} "
-            f"({error.message}); restore that folder, or train again"
+            f"model {row['model_id']} cannot be the champion: MLflow at {mlflow_place.place(root)} has no "
+            f"{row['uri']} ({error.message}); restore it, or train again"
         ) from error
 
 

@@ -6,16 +6,18 @@ while the training runs.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
+from lake import storage
 from lake.deep import REPORT, Portion, Training
 from lake.heads import Parameters
 from lake.network import Network
@@ -86,7 +88,8 @@ def networks(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    folder, name = source.root / FOLDER, f"deep-{uuid.uuid4().hex[:12]}"
+    files, folder = _place(source.root / FOLDER)
+    name = f"deep-{uuid.uuid4().hex[:12]}"
     trainer = TorchTrainer(
         _fit,
         train_loop_config={"job": Job(source, cpus, moments, rows, held, list(candidates))},
@@ -94,7 +97,8 @@ def networks(
         scaling_config=ScalingConfig(num_workers=len(source.shards), resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
             name=name,
-            storage_path=str(folder),
+            storage_filesystem=files,
+            storage_path=folder,
             failure_config=FailureConfig(max_failures=FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
@@ -107,8 +111,17 @@ def networks(
     except TrainingFailedError as error:
         raise _why(error) from error
     finally:
-        shutil.rmtree(folder / name, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            files.delete_dir(f"{folder}/{name}")
     yield from progress.networks
+
+
+def _place(folder: Any) -> tuple[FileSystem, str]:
+    """A folder of the lake, on disk or in object storage, as Arrow knows it."""
+    if storage.is_remote(folder):
+        return PyFileSystem(FSSpecHandler(folder.fs)), folder.path
+    folder.mkdir(exist_ok=True)
+    return LocalFileSystem(), str(folder)
 
 
 def _fit(config: Mapping[str, Any]) -> None:

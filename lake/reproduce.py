@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lake import models, session, store
+from lake import mlflow_place, models, session, store
 from udfs.errors import ModelError
 
 TOLERANCE = 1e-6  # least difference that counts as one: the last digits differ from processor to processor
@@ -91,7 +91,7 @@ def _recorded(root: Path, row: dict[str, Any]) -> dict[str, float]:
         metrics = client.get_run(row["mlflow_run_id"]).data.metrics
     except MlflowException:
         raise ModelError(
-            f"model {row['model_id']}: MLflow's run {row['mlflow_run_id']} is gone from {root / 'mlflow'}, "
+            f"model {row['model_id']}: MLflow's run {row['mlflow_run_id']} is gone from {mlflow_place.place(root)}, "
             "and with it the metrics to compare with"
         ) from None
     return {name: value for name, value in metrics.items() if name.startswith(("train_", "validation_"))}
@@ -100,9 +100,8 @@ def _recorded(root: Path, row: dict[str, Any]) -> dict[str, float]:
 def _changed_software(root: Path, row: dict[str, Any]) -> list[tuple[str, str, str]]:
     """What the model was trained with and has another version now: (name, then, now)."""
     then = {"histolake": row["code_version"]}
-    file = root / row["artifact"] / "requirements.txt"
-    if file.is_file():
-        then |= dict(re.findall(r"^([\w.-]+)==(\S+)$", file.read_text(encoding="utf-8"), re.MULTILINE))
+    asked_for = mlflow_place.read(root, row["artifact"], "requirements.txt") or b""
+    then |= dict(re.findall(r"^([\w.-]+)==(\S+)$", asked_for.decode(), re.MULTILINE))
     now = {name: store.CODE_VERSION if name == "histolake" else _installed(name) for name in then}
     return [(name, then[name], now[name]) for name in then if then[name] != now[name]]
 

@@ -20,18 +20,21 @@ import udfs.lesions
 import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
-from lake import encoder_cache, sql_files, store, table_files
+from lake import encoder_cache, sql_files, storage, store, table_files
 from lake.choices import lake_path, tracing
+from lake.storage_faults import read_failure
 from lake.table_files import Files
 from lake.tables import FORMAT, TABLES
 from udfs.embed import embed_udf
 from udfs.encoders.encoder import Encoder, EncoderSpec
-from udfs.errors import EncoderError, LakeError
+from udfs.errors import EncoderError, LakeError, StorageError
 from udfs.predict import Model, predict_udf
 from udfs.processors import cores
 from udfs.registry import UDFS, Udf
 
 Connection = duckdb.DuckDBPyConnection
+
+ENCODER_FILE = "encoder.onnx"  # in a folder of the lake's onnx/ that its hash names
 
 
 providers: dict[str, str] = {}
@@ -79,13 +82,21 @@ def connect(
     _describe(con, {name: table.version() for name, table in tables.items()})
     _register(con, root, udfs, tables["models"].version())
     _create_views(con, root)  # before the tables have files, which each mention in a view would look through
-    files = {name: Files(table) for name, table in tables.items()}
+    files = {name: Files(str(root / name), table) for name, table in tables.items()}
     table_files.register(con, files)
+    if storage.is_remote(root):
+        from lake.object_files import ObjectFiles  # of packages that a lake in a folder does not need
+
+        con.register_filesystem(ObjectFiles(tables))
     for name, table in tables.items():
         con.unregister(name)
         try:
             _attach(con, name, table, files[name])
+        except StorageError:
+            raise
         except (duckdb.Error, LakeError) as error:
+            if failure := read_failure(error):
+                raise failure from error
             remedy = "vacuuming deletes old versions' files" if name in (at or {}) else "restore its files"
             raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
     _refuse_newer(con, root)
@@ -143,7 +154,7 @@ def functions(root: Path, dims: int | None = None) -> dict[str, Udf]:
 
 def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, files: Files) -> None:
     """Make the table readable under its name: the Parquet files of the version, or an empty table."""
-    if files.all:
+    if files.any:
         table_files.attach(con, name, table, _schema(table), files)
     else:
         con.from_arrow(_schema(table).empty_table()).create(name)
@@ -234,8 +245,8 @@ def _encoder_loader(root: Path) -> Callable[[str], Encoder]:
 
 
 def encoder_file(root: Path, sha256: str) -> Path:
-    """Where the lake keeps the ONNX file of that hash."""
-    return root / "onnx" / sha256 / "encoder.onnx"
+    """The ONNX file of that hash, from the lake. `Encoder` verifies it."""
+    return storage.at_hand(root / "onnx" / sha256) / ENCODER_FILE
 
 
 def _model_loader(root: Path) -> Callable[[str], Model]:

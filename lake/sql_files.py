@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import duckdb
 
+from lake import storage
 from udfs.errors import HistolakeError
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
-_HEADER = re.compile(r"^-- (table|key|over|identity|order|optional)\b[ \t]*(.*)$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (table|key|over|counts|identity|order|optional)\b[ \t]*(.*)$", re.MULTILINE)
 _TABLES = re.compile(r"(?<!\bdistinct )\b(?:from|join)\s+([a-z_]\w*)", re.IGNORECASE)
 
 
@@ -22,7 +23,8 @@ _TABLES = re.compile(r"(?<!\bdistinct )\b(?:from|join)\s+([a-z_]\w*)", re.IGNORE
 class Stage:
     """A stage: one SELECT that fills the table of its name, and what its header declares.
 
-    over: the view or relation whose rows are fed to the SELECT. identity: columns (of `over`, or
+    over: the view or relation whose rows are fed to the SELECT. counts: the view that knows how many each unit has;
+    empty where they are counted. identity: columns (of `over`, or
     $params) that with the slide and part make a unit of work. order: of the rows of `over` as they are
     fed. optional: runs only when asked for.
     """
@@ -31,6 +33,7 @@ class Stage:
     about: str
     key: tuple[str, ...]
     over: str
+    counts: str
     identity: tuple[str, ...]
     order: str
     is_optional: bool
@@ -74,6 +77,7 @@ def stage(path: Path) -> Stage:
         about=about(text),
         key=_names(header["key"]),
         over=header["over"],
+        counts=header.get("counts", ""),
         identity=_names(header.get("identity", "")),
         order=header.get("order", ""),
         is_optional="optional" in header,
@@ -107,11 +111,15 @@ def stages(lake: Path | None = None) -> dict[str, Stage]:
     """All stages in the order in which they can run: the project's, and those in the lake's folder sql/.
 
     A stage is a file whose header declares a table. It comes after the stages whose tables its SELECT, or a
-    view in it, reads.
+    view in it, reads. Where a lake has a stage or view in the place of one of ours, all count what there is.
     """
     folders = [SQL] + ([lake / "sql"] if lake is not None else [])
-    files = [path for folder in folders for path in sorted(folder.glob("*.sql"))]
+    files = [path for folder in folders for path in storage.sql_files(folder)]
     found = {path.stem: stage(path) for path in files if "\n-- table " in path.read_text(encoding="utf-8")}
+    if lake is not None and any(
+        (SQL / path.relative_to(lake / "sql")).is_file() for path in (lake / "sql").rglob("*.sql")
+    ):
+        found = {name: replace(each, counts="") for name, each in found.items()}
     reads = {name: relations_read(each, lake) & set(found) - {name} for name, each in found.items()}
     return {name: found[name] for name in in_order(reads)}
 
@@ -124,14 +132,14 @@ def relations_read(stage: Stage, lake: Path | None = None) -> set[str]:
 
 def is_ours(stage: Stage, lake: Path) -> bool:
     """Whether the stage and all views that it reads are the project's, and none of them the lake's."""
-    file, own_views = SQL / f"{stage.name}.sql", {path.stem for path in (lake / "sql" / "views").glob("*.sql")}
+    file, own_views = SQL / f"{stage.name}.sql", {path.stem for path in storage.sql_files(lake / "sql" / "views")}
     return file.is_file() and stage.select == query(stage.name) and not relations_read(stage, lake) & own_views
 
 
 def view_files(lake: Path | None = None) -> list[Path]:
     """The views: the project's, and those in the lake's folder sql/views/."""
     folders = [SQL / "views"] + ([lake / "sql" / "views"] if lake is not None else [])
-    return [path for folder in folders for path in sorted(folder.glob("*.sql"))]
+    return [path for folder in folders for path in storage.sql_files(folder)]
 
 
 def tables_named(text: str) -> set[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import json
-import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,14 +20,18 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
 from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundError
 
+from lake import storage
 from lake.conflicts import persist
 from lake.sql_files import query
+from lake.storage_faults import fault, plain, reason
 from lake.tables import FORMAT, GROWN, RUNS, TABLES, Table
-from udfs.errors import LakeError
+from udfs.errors import LakeError, StorageError
 
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
 CODE_VERSION = version("histolake")
 LEDGER_FILES = 256  # more of them, one a commit, make reading the ledger slow
+FILE_BYTES = 32 * 2**20  # of a file that small ones are merged into; a unit's features are as large, and left alone
+AT_ONCE = 16  # tables that are made or opened: in object storage each takes several requests
 REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows that a crash lost
 
 # old versions stay readable until they are vacuumed; and looking for those of 30 days ago took a third of a commit
@@ -112,16 +116,16 @@ def _literal(value: Value) -> str:
 
 def is_lake(root: Path) -> bool:
     """Whether a lake was made at `root`."""
-    return (root / "runs" / "_delta_log").is_dir()
+    return "runs" in storage.tables(root)
 
 
 def create(root: Path, seed: int = 0) -> None:
     """Make the lake at `root`, or what it lacks. Safe when several processes do it at once."""
-    if not is_lake(root) and root.is_dir() and not all(_may_be_ours(entry) for entry in root.iterdir()):
+    made = storage.tables(root)
+    if "runs" not in made and not storage.is_free(root, TABLES):
         raise LakeError(f"{root}: the folder holds other things and no lake; name an empty or a new folder")
-    for table in TABLES.values():
-        if not (root / table.name / "_delta_log").is_dir():
-            create_table(root, table)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(lambda name: create_table(root, TABLES[name]), [name for name in TABLES if name not in made]))
     written = int(setting(root, "format") or 0)
     if written >= FORMAT:
         return
@@ -141,7 +145,7 @@ def create(root: Path, seed: int = 0) -> None:
 
 def is_complete(root: Path) -> bool:
     """Whether the lake has all tables of this histolake; `create` makes those that an older lake lacks."""
-    return all((root / name / "_delta_log").is_dir() for name in TABLES)
+    return TABLES.keys() <= storage.tables(root)
 
 
 def default_groups() -> list[dict[str, Any]]:
@@ -168,13 +172,9 @@ def _add_columns(root: Path, table: Table, usual: Mapping[str, Any], run_id: str
     record(root, [dataclasses.replace(added, table_version=number)])
 
 
-def _may_be_ours(entry: Path) -> bool:
-    """Whether another process that makes the same lake could have put the entry there."""
-    return entry.name in TABLES and all(inside.name == "_delta_log" for inside in entry.iterdir())
-
-
 def create_table(root: Path, table: Table) -> None:
     """Make an empty table; nothing happens where it exists."""
+    storage.prove(root)
     try:
         DeltaTable.create(
             str(root / table.name),
@@ -183,24 +183,27 @@ def create_table(root: Path, table: Table) -> None:
             partition_by=[table.partition] if table.partition else None,
             name=table.name,
             description=table.about,
+            storage_options=storage.options(root),
         )
     except (DeltaError, OSError) as error:
-        if DeltaTable.is_deltatable(str(root / table.name)):
+        if DeltaTable.is_deltatable(str(root / table.name), storage.options(root)):
             return  # another process was quicker
-        raise LakeError(f"{root / table.name}: the table cannot be made: {error}") from error
+        raise LakeError(f"{root / table.name}: the table cannot be made: {reason(error)}") from error
 
 
 def open_table(root: Path, name: str, at: int | None = None) -> DeltaTable:
     """The table at its newest version, or as it was at version `at`."""
     try:
-        return DeltaTable(str(root / name), version=at)
+        return DeltaTable(str(root / name), version=at, storage_options=storage.options(root))
     except TableNotFoundError:
         raise LakeError(f"{root}: no table {name!r}; is this a lake? `histolake ingest` makes one") from None
     except DeltaProtocolError as error:
         raise LakeError(f"{root / name}: written by a newer Delta Lake ({error}); update histolake") from None
     except (DeltaError, OSError) as error:
+        if why := fault(error):
+            raise StorageError(f"{root / name}: {why}") from error
         wanted = "" if at is None else f" at version {at}"
-        raise LakeError(f"{root / name}{wanted}: cannot be opened: {error}") from error
+        raise LakeError(f"{root / name}{wanted}: cannot be opened: {plain(error)}") from error
 
 
 def newest_commit(root: Path, name: str) -> tuple[str, int]:
@@ -209,9 +212,7 @@ def newest_commit(root: Path, name: str) -> tuple[str, int]:
     Another after every commit, and when the lake is made anew at the same place.
     """
     try:
-        with os.scandir(root / name / "_delta_log") as files:
-            newest = max((file for file in files if file.name.endswith(".json")), key=lambda file: file.name)
-            return newest.name, newest.stat().st_mtime_ns
+        return storage.newest_commit(root / name / "_delta_log")
     except (OSError, ValueError):
         raise LakeError(f"{root}: no table {name!r}; is this a lake? `histolake ingest` makes one") from None
 
@@ -230,8 +231,10 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
             f"{root}: no table {sorted(unknown)[0]!r}; tables are {', '.join(sorted({*TABLES, *recorded}))}"
         )
     versions = {**dict.fromkeys(TABLES, 0), **recorded, **(at or {})}
-    tables = {name: open_table(root, name, number) for name, number in versions.items() if name != "runs"}
-    return {**tables, "runs": runs}
+    del versions["runs"]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        opened = threads.map(lambda name: open_table(root, name, versions[name]), versions)
+        return {**dict(zip(versions, opened, strict=True)), "runs": runs}
 
 
 def _recorded_versions(runs: DeltaTable) -> dict[str, int]:
@@ -265,10 +268,12 @@ def rows(root: Path, name: str, at: int | None = None) -> pl.DataFrame:
     """All rows of a small table, at its newest version or as it was at version `at`."""
     table = open_table(root, name, at)
     try:
-        return pl.scan_delta(table).collect()
+        return storage.scan(table).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
+        if why := fault(error):
+            raise StorageError(f"{root / name}: {why}") from error
         remedy = "restore its files" if at is None else "vacuuming deletes old versions' files"
-        raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
+        raise LakeError(f"{root / name}: version {table.version()} cannot be read: {plain(error)}; {remedy}") from error
 
 
 def setting(root: Path, name: str) -> str | None:
@@ -381,27 +386,47 @@ def repair(root: Path) -> int:
     units are then done again, with the same result.
     """
     lost: list[Entry] = []
-    known = set(pl.scan_delta(open_table(root, "runs")).select("stage", "table_version").unique().collect().rows())
-    for name in sorted(set(TABLES) - {"runs"} | {stage for stage, _ in known}):
+    runs = open_table(root, "runs")
+    named = pl.DataFrame(runs.get_add_actions(flatten=True))
+    stages = set(named["partition.stage"]) if "partition.stage" in named.columns else set()
+    for name in sorted(set(TABLES) - {"runs"} | stages):
         table = open_table(root, name)
         recent = range(max(1, table.version() - REPAIR_DEPTH + 1), table.version() + 1)
-        if all((name, number) in known for number in recent):
+        if not recent:
             continue
-        for commit in table.history(REPAIR_DEPTH):
-            if METADATA in commit and (name, commit["version"]) not in known:
+        of_table = (pl.col("stage") == name) & (pl.col("table_version") >= recent.start)
+        known = set(storage.scan(runs).filter(of_table).select("table_version").collect()["table_version"])
+        if known.issuperset(recent):
+            continue
+        for commit in commits(root, name, REPAIR_DEPTH):
+            if METADATA in commit and commit["version"] not in known:
                 for one in json.loads(commit[METADATA]):
                     lost.append(Entry(**{**one, "table_version": commit["version"]}))
     record(root, lost)
     return len(lost)
 
 
-def compact(root: Path, name: str) -> tuple[int, int]:
-    """Merge the table's small files: how many, and the table's version thereafter. Readers and writers may go on."""
+def commits(root: Path, name: str, limit: int | None) -> list[dict[str, Any]]:
+    """The table's newest commits as Delta tells of them, at most `limit`."""
+    try:
+        return open_table(root, name).history(limit)
+    except (DeltaError, OSError) as error:
+        raise LakeError(f"{root / name}: its history cannot be read: {reason(error)}") from error
+
+
+def compact(root: Path, name: str, partition: str | None = None) -> tuple[int, int]:
+    """Merge small files: how many, and the table's version thereafter. Readers and writers may go on.
+
+    partition: the only one whose files are merged; by default those of all. Neighbours are merged, so that a file
+    goes on holding slides next to each other.
+    """
+    [column, *_] = [*open_table(root, name).metadata().partition_columns, None]
+    only = None if partition is None or column is None else [(column, "=", partition)]
 
     def attempt() -> tuple[int, int]:
         table = open_table(root, name)
-        merged = table.optimize.compact(post_commithook_properties=HOOKS)["numFilesRemoved"]
-        return int(merged), table.version()
+        merged = table.optimize.compact(only, target_size=FILE_BYTES, post_commithook_properties=HOOKS)
+        return int(merged["numFilesRemoved"]), table.version()
 
     return persist(root / name, attempt)
 

@@ -7,42 +7,70 @@ those of others: the statistics in Delta's log tell which files may hold it.
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import unquote
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from lake import storage
 from udfs.errors import LakeError
 
 SLIDE = "histolake_slide"  # variable of a connection: the slide whose files are enough
+BUCKETS = 16
+EXTREMES = ("min.slide_id", "max.slide_id")
 NO_SLIDE = ""  # it has no rows, so that one file, for the columns' types, is enough
 
 
 class Files:
-    """The files of a table's version."""
+    """The files of a table's version, and which slides may be in each; Delta's own state takes far more memory."""
 
-    def __init__(self, table: DeltaTable) -> None:
-        self._table = table
-        self.all = table.file_uris()
+    def __init__(self, folder: str, table: DeltaTable) -> None:
+        self._folder = folder
+        held = pl.DataFrame(table.get_add_actions(flatten=True))
+        known = {name: pl.col(name) if name in held.columns else pl.lit(None, pl.String) for name in EXTREMES}
+        paths = held["path"] if held.width else pl.Series(dtype=pl.String)
+        if paths.str.contains("%", literal=True).any():  # in the log they are escaped
+            paths = paths.map_elements(unquote, pl.String)
+        self._files = held.select((f"{folder}/" + paths).alias("file"), **known)
+        self._buckets: list[pl.DataFrame] | None = None
+        if "partition.bucket" in held.columns:
+            number = held["partition.bucket"]
+            self._buckets = [self._files.filter(number == bucket) for bucket in range(BUCKETS)]
+            self._files = self._files.select("file")
+
+    @property
+    def all(self) -> list[str]:
+        """All of them."""
+        return self._files["file"].to_list()
+
+    @property
+    def any(self) -> list[str]:
+        """One of them, if there is one: without a file DuckDB knows no columns."""
+        return self._files["file"][:1].to_list()
 
     def of(self, slide_id: str) -> list[str]:
-        """Those that may hold rows of the slide; any one where none does: without files DuckDB knows no columns."""
-        return self._table.file_uris(file_pruning_predicate=[("slide_id", "=", slide_id)]) or self.all[:1]
+        """Those that may hold rows of the slide; any one where none does."""
+        if self._buckets is None:
+            return self.all
+        least, most = map(pl.col, EXTREMES)
+        is_within = (least.is_null() | (least <= slide_id)) & (most.is_null() | (most >= slide_id))
+        return self._buckets[bucket_of(slide_id)].filter(is_within)["file"].to_list() or self.any
 
     def missing(self) -> str | None:
-        """One that is not there. Their folders are listed, which takes less than looking for each."""
-        there: dict[str, set[str]] = {}
-        for file in self.all:
-            folder, _, name = file.rpartition("/")
-            if folder not in there:
-                there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-            if name not in there[folder]:
-                return file
-        return None
+        """One that is not there."""
+        return storage.missing(self._folder, self.all)
+
+
+def bucket_of(slide_id: str) -> int:
+    """As the macro `bucket_of` of SQL has it."""
+    digest = hashlib.md5(slide_id.encode(), usedforsecurity=False).digest()
+    return int.from_bytes(digest[8:], "little") % BUCKETS
 
 
 def register(con: duckdb.DuckDBPyConnection, files: Mapping[str, Files]) -> None:

@@ -10,13 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lake import model_files, models
+from lake import mlflow_place, model_files, models
 from lake.deep import REPORT
 from lake.selection import Labelled
 from lake.training_plots import figures
@@ -58,18 +56,17 @@ def log(
         mlflow.log_metrics(metrics)
         for step, (_, auc) in enumerate(chosen.tried):
             mlflow.log_metric("selection_auc", auc, step=step)
-        for number, loss in enumerate(getattr(learned.estimator, "losses", ()), start=1):
-            mlflow.log_metric("training_loss", loss, step=number * REPORT)
+        for step, loss in enumerate(getattr(learned.estimator, "losses", ()), start=1):
+            mlflow.log_metric("training_loss", loss, step=step * REPORT)
         mlflow.log_dict({"tried": [{**tried, "auc": auc} for tried, auc in chosen.tried]}, "selection.json")
         for name, figure in figures(scores, learned.threshold).items():
             mlflow.log_figure(figure, name)
         _log_inputs(root, data, versions)
         logged = _log_model(learned, data)
-    number = models.register(root, logged.model_uri, run.info.run_id, logged.model_id)
-    location = Path(url2pathname(urlparse(mlflow.get_logged_model(logged.model_id).artifact_location).path))
+    uri = models.register(root, logged.model_uri, run.info.run_id, logged.model_id)
     columns = {
-        "uri": f"models:/{models.REGISTERED_NAME}/{number}",
-        "artifact": location.relative_to(root).as_posix(),
+        "uri": uri,
+        "artifact": mlflow_place.artifact(root, mlflow.get_logged_model(logged.model_id).artifact_location),
         "mlflow_run_id": run.info.run_id,
         "trained_at": datetime.now(UTC),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,9 @@ import polars as pl
 from deltalake import DeltaTable
 
 from lake import store
+from lake.conflicts import persist
+
+ORPHAN_HOURS = 24  # no writer takes longer from the first byte of a file to its commit
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def size(table: DeltaTable) -> Size:
 def history(root: Path, name: str, limit: int | None = None) -> list[dict[str, Any]]:
     """The table's commits, newest first and at most `limit`: version, UTC time, operation, rows written."""
     commits = []
-    for commit in store.open_table(root, name).history(limit):
+    for commit in store.commits(root, name, limit):
         metrics = commit.get("operationMetrics") or {}
         commits.append(
             {
@@ -50,23 +54,42 @@ def history(root: Path, name: str, limit: int | None = None) -> list[dict[str, A
     return commits
 
 
-def optimize(root: Path, name: str) -> int:
-    """Merge the table's small files; returns how many were merged. Readers and writers may go on."""
-    merged, number = store.compact(root, name)
+def optimize(root: Path, name: str, partition: str | None = None) -> int:
+    """Merge the table's small files, or those of one partition; returns how many. Readers and writers may go on."""
+    merged, number = store.compact(root, name, partition)
     if merged and name != "runs":
         _record(root, name, number, "optimize")
     return merged
 
 
-def vacuum(root: Path, name: str, retention_hours: int) -> int:
-    """Delete files that no version of the last `retention_hours` needs; returns how many."""
+def unneeded(table: DeltaTable, retention_hours: int, keep_versions: Sequence[int] = ()) -> list[str]:
+    """Files that no version of the last `retention_hours`, and none of `keep_versions`, needs: paths in its folder.
+
+    From a day on also files that the log does not know, which a writer left that was stopped; younger ones may be of
+    a writer that is at work. The log alone does not tell all: its checkpoints forget what was removed a week ago.
+    """
+    return table.vacuum(retention_hours, dry_run=True, **_how(retention_hours, keep_versions))
+
+
+def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[int] = ()) -> int:
+    """Delete the files that are `unneeded`; returns how many."""
     table = store.open_table(root, name)
-    deleted = table.vacuum(
-        retention_hours, dry_run=False, enforce_retention_duration=False, post_commithook_properties=store.HOOKS
-    )
-    if deleted and name != "runs":
+    if not unneeded(table, retention_hours, keep_versions):
+        return 0
+    if name != "runs":  # before: no snapshot may name a version whose files are going, wherever this is stopped
         _record(root, name, table.version(), "vacuum")
-    return len(deleted)
+    how = _how(retention_hours, keep_versions)
+
+    def attempt() -> int:
+        opened = store.open_table(root, name)
+        return len(opened.vacuum(retention_hours, dry_run=False, post_commithook_properties=store.HOOKS, **how))
+
+    return persist(root / name, attempt)
+
+
+def _how(retention_hours: int, keep_versions: Sequence[int]) -> dict[str, Any]:
+    is_full = retention_hours >= ORPHAN_HOURS
+    return {"enforce_retention_duration": False, "full": is_full, "keep_versions": [*keep_versions] or None}
 
 
 def _record(root: Path, name: str, number: int, operation: str) -> None:

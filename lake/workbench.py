@@ -17,7 +17,8 @@ from pathlib import Path
 
 import polars as pl
 
-from udfs.errors import QueryError
+from lake import storage
+from udfs.errors import LakeError, QueryError
 
 AT_ONCE = 4  # statements of all persons together
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")  # of the environment: nothing else is handed on
@@ -191,8 +192,9 @@ def start(
         raise QueryError(f"{AT_ONCE} statements are running already; try again when one of them is done")
     order = {"statement": statement, "at": dict(at or {}), "limits": asdict(limits)}
     try:
+        order["access"] = storage.access(root)  # anew: the process may have waited until its own ran out
         return Running(_take(root), json.dumps(order).encode() + b"\n", limits)
-    except OSError as error:
+    except (OSError, LakeError) as error:
         _places.release()
         raise QueryError(f"no process can be started: {error}") from error
 
@@ -224,8 +226,9 @@ def _take(root: Path) -> subprocess.Popen[bytes]:
 
 
 def _spawn(root: Path) -> subprocess.Popen[bytes]:
+    access = json.dumps(storage.access(root)).encode() + b"\n"
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
         [*COMMAND, str(root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -233,3 +236,8 @@ def _spawn(root: Path) -> subprocess.Popen[bytes]:
         cwd="/",
         start_new_session=True,  # a group of its own: killed as a whole, and deaf to the terminal's Ctrl-C
     )
+    if process.stdin is not None:  # by the pipe: what stands in an environment, others may read
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(access)
+            process.stdin.flush()
+    return process

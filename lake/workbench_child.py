@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from lake import session, store
+from lake.choices import lake_path
 from lake.statement import checked, reason
 from lake.workbench import STARTED, Limits
 from udfs.errors import HistolakeError, QueryError
@@ -40,17 +41,18 @@ SEALS = (
 
 
 def main() -> None:
-    """Answer the one request on standard input about the lake that the command line names."""
+    """Answer the request on standard input, after what it takes to read the lake, which the command line names."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no part of the answer
     sys.setrecursionlimit(DEEP)
-    root = Path(sys.argv[1])
+    root = _reached(sys.argv[1], json.loads(sys.stdin.buffer.readline()))
     ready = _opened(root)
     line = sys.stdin.buffer.readline()
     if not line:
         return
     threading.Thread(target=_end_with_parent, daemon=True).start()
     request = json.loads(line)
+    root = _reached(sys.argv[1], request["access"])
     limits = Limits(**request["limits"])
     try:
         con = _up_to_date(ready, root, request["at"])
@@ -71,6 +73,12 @@ def _send(answers: BinaryIO, header: Mapping[str, Any], body: bytes) -> None:
     answers.write(body)
     answers.flush()
     os._exit(0)  # without taking down DuckDB: a half-read result would be computed to its end
+
+
+def _reached(lake: str, access: Mapping[str, str]) -> Path:
+    """The lake; access: what it takes to read one in object storage."""
+    os.environ.update(access)
+    return lake_path(lake)
 
 
 def _opened(root: Path) -> session.Connection | None:

@@ -10,7 +10,7 @@ from typing import Any
 from lake import encoders, models, session, store, tiling
 from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
-from lake.sql_files import Stage, stages
+from lake.sql_files import Stage, query, stages
 from lake.tiling import Tiling
 from lake.worker import Executor, local
 from udfs.encoders.encoder import EncoderSpec
@@ -133,7 +133,7 @@ def choose_trained(
     Raises HistolakeError listing the choices when there are several, and when there is nothing yet.
     """
     with session.connect(root, udfs=()) as con:
-        used = con.execute("select distinct patch_set, encoder_id from features order by all").fetchall()
+        used = con.execute(query("pipeline/embedded")).fetchall()
     if not used:
         raise ModelError(f"{root}: no features to train on; make them with `histolake run`")
     sets = sorted({name for name, _ in used})
@@ -214,7 +214,7 @@ def predict(
                 zip("xywh", (region.x, region.y, region.width, region.height) if region else (None,) * 4, strict=True)
             ),
         ).fetchall()
-        used = con.execute("select distinct patch_set, encoder_id from features").fetchall()
+        used = con.execute(query("pipeline/embedded")).fetchall()
     patch_sets = [name for (name,) in found if (name, row["encoder_id"]) in used]
     if not patch_sets:
         listing = ", ".join(f"{name} by {encoder}" for name, encoder in used) or "none"

@@ -3,6 +3,7 @@
 -- table     features
 -- key       slide_id, patch_set, encoder_id, x, y
 -- over      slide_patches
+-- counts    patch_units
 -- identity  patch_set, encoder_id
 -- order     y // 1024, x // 1024, y, x
 -- grain     one row per patch; embedding is NULL, and error says why, where it cannot be read

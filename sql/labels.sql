@@ -3,6 +3,7 @@
 -- table     labels
 -- key       slide_id, patch_set, label_rule, annotation_hash, x, y
 -- over      labelable_patches
+-- counts    labelable_units
 -- identity  patch_set, label_rule, kind, annotation_hash
 -- grain     one row per patch of an annotated slide (by points: with a point at its centre) whose label is new
 -- units     x, y: level-0 pixels; label: 1 tumor, 0 normal; NULL: no longer labelled

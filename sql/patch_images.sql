@@ -3,6 +3,7 @@
 -- table     patch_images
 -- key       slide_id, patch_set, image_format, x, y
 -- over      slide_patches
+-- counts    patch_units
 -- identity  patch_set, image_format
 -- order     y // 1024, x // 1024, y, x
 -- optional

@@ -3,6 +3,7 @@
 -- table     predictions
 -- key       slide_id, patch_set, model_id, x, y
 -- over      slide_features
+-- counts    feature_units
 -- identity  patch_set, encoder_id, model_id
 -- order     y, x
 -- grain     one row per patch with an embedding

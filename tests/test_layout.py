@@ -45,6 +45,7 @@ INPUTS = {  # relations that Python hands to a query: files found, units planned
 LARGEST = 200_000  # bytes of a file
 LARGE = {
     "requirements.lock",  # a hash for every file of every dependency
+    "deploy/requirements.lock",  # the same, of those that the image has
     "viewer/component/assets/vendor/openseadragon.min.js",
 }
 

@@ -31,5 +31,9 @@ class LakeError(HistolakeError):
     """A lake that cannot be opened, read or written."""
 
 
+class StorageError(LakeError):
+    """Object storage that cannot be reached, or refuses."""
+
+
 class QueryError(HistolakeError):
     """A person's statement that is refused, fails, is cancelled or outgrows its limits."""

@@ -25,6 +25,7 @@ from udfs.registry import Column, udf
 Pixels = NDArray[np.uint8]
 FileState = tuple[str, int, int, int]
 
+LIBRARY_VERSION = openslide.__library_version__
 OPEN_SLIDES = 16  # handles kept open in this process
 TILE_CACHE_BYTES = 256 * 2**20  # decoded tiles, shared by all handles
 BLOCK_EDGE = 4096  # px of a level, most decoded at once along each axis when a large area is reduced

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 import streamlit as st
 
 from lake import checks, store, table_diff, upkeep
+from lake.choices import lake_path
 from lake.diff import Difference, annotation_changes
 from lake.ledger import ask
 from lake.tables import TABLES
@@ -31,7 +31,7 @@ class Checked:
 @st.cache_data(max_entries=4, show_spinner="Reading the tables …")
 def tables(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/tables.sql, with each table's size and what it holds."""
-    snapshot = store.snapshot(Path(lake.root), {"runs": lake.version})
+    snapshot = store.snapshot(lake_path(lake.root), {"runs": lake.version})
     versions = {name: table.version() for name, table in snapshot.items()}
     written = ask(ledger_entries(lake), "app/tables", versions=versions)
     sizes = []
@@ -45,7 +45,7 @@ def tables(lake: Lake) -> pl.DataFrame:
 @st.cache_data(max_entries=16, show_spinner="Reading the history …")
 def commits(lake: Lake, name: str) -> pl.DataFrame:
     """The newest commits of a table: version, time and operation by Delta's log, who and what by the ledger."""
-    logged = pl.DataFrame(upkeep.history(Path(lake.root), name, COMMITS), infer_schema_length=None)
+    logged = pl.DataFrame(upkeep.history(lake_path(lake.root), name, COMMITS), infer_schema_length=None)
     told = ask(ledger_entries(lake), "app/table_commits", {"table_name": name})
     operation = pl.coalesce(pl.col("operation_right"), pl.col("operation").str.to_lowercase())
     return (
@@ -59,13 +59,13 @@ def commits(lake: Lake, name: str) -> pl.DataFrame:
 @st.cache_data(max_entries=8, show_spinner="Comparing the versions …")
 def changes(lake: Lake, name: str, from_version: int, to_version: int) -> table_diff.Changes:
     """The differences between two versions of a table; raises LakeError for those that are gone."""
-    return table_diff.changes(Path(lake.root), name, from_version, to_version)
+    return table_diff.changes(lake_path(lake.root), name, from_version, to_version)
 
 
 @st.cache_data(max_entries=8, show_spinner="Comparing the annotations …")
 def annotation_difference(lake: Lake, from_version: int, to_version: int) -> Difference:
     """The differences between two versions of the annotations, and what followed from them."""
-    return annotation_changes(Path(lake.root), from_version, to_version)
+    return annotation_changes(lake_path(lake.root), from_version, to_version)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -93,6 +93,6 @@ def run_checks(lake: Lake, bar: st.delta_generator.DeltaGenerator) -> Checked:
     def tell(name: str, done: float) -> None:
         bar.progress(done, text=name.replace("_", " "))
 
-    found = checks.check(Path(lake.root), tell)
+    found = checks.check(lake_path(lake.root), tell)
     last_checked()[lake.root] = Checked(found, datetime.now(UTC), lake.version)
     return last_checked()[lake.root]

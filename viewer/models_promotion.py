@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from lake import models, store
+from lake.choices import lake_path
 from udfs.errors import HistolakeError
 from viewer.models_reading import champion_history
 from viewer.reading import Lake, Row, refresh
@@ -55,7 +56,7 @@ def _forget() -> None:
 
 @st.dialog("Make this model the champion?", on_dismiss=_forget)
 def _confirm(lake: Lake, model: Row) -> None:
-    before = models.champion(Path(lake.root))
+    before = models.champion(lake_path(lake.root))
     place = f" in the place of {before}" if before else ""
     st.markdown(
         escaped(
@@ -70,7 +71,7 @@ def _confirm(lake: Lake, model: Row) -> None:
         st.rerun()
     if yes.button("Make champion", key="confirm promotion", type="primary", width="stretch"):
         try:
-            promote(Path(lake.root), model["model_id"], reason)
+            promote(lake_path(lake.root), model["model_id"], reason)
         except HistolakeError as error:  # a dialog runs by itself, outside the page's frame
             st.error(escaped(str(error)))
         else:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 import streamlit as st
 
 from lake import lesions
-from lake.choices import Peaks
+from lake.choices import Peaks, lake_path
 from lake.compare import Comparison, compare
 from lake.ledger import ask
 from lake.mlflow_runs import Run, runs
@@ -74,10 +73,10 @@ def froc_curve(lake: Lake, model_id: str, patch_set: str, parameters: str) -> pl
 @st.cache_data(max_entries=8, show_spinner="Comparing the models …")
 def comparison(lake: Lake, model_a: str, model_b: str) -> Comparison:
     """What differs between two models; raises ModelError where they have no scored tiling in common."""
-    return compare(Path(lake.root), model_a, model_b)
+    return compare(lake_path(lake.root), model_a, model_b)
 
 
 @st.cache_data(max_entries=4, show_spinner="Asking MLflow …")
 def mlflow_runs(lake: Lake) -> list[Run]:
     """What the lake's MLflow holds of its runs."""
-    return runs(Path(lake.root))
+    return runs(lake_path(lake.root))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import polars as pl
 import streamlit as st
 from PIL import Image
 
+from lake.choices import lake_path
 from lake.contact_sheet import show
 from lake.places import Place, patches_at
 from lake.sql_files import query
@@ -114,7 +114,7 @@ def _explained(lake: Lake, slide_id: str, patch_set: str, x: int, y: int, model_
     from lake.trace import explain
     from lake.trace_tree import tree
 
-    root = Path(lake.root)
+    root = lake_path(lake.root)
     found = explain(root, slide_id, x, y, model=model_id, patch_set=patch_set)
     paper = Console(file=io.StringIO(), width=120)
     with paper.capture() as captured:
@@ -155,5 +155,6 @@ def _save(lake: Lake, patch: Row, verdict: str, note: str | None, reviewer: str)
 
     place = Place(patch["slide_id"], patch["x"], patch["y"])
     said = [reviews.Verdict(place, verdict, note, reviewer)]
-    reviews.review(Path(lake.root), said, model=patch["model_id"], patch_set=patch["patch_set"], run_id=new_run_id())
+    root = lake_path(lake.root)
+    reviews.review(root, said, model=patch["model_id"], patch_set=patch["patch_set"], run_id=new_run_id())
     refresh()  # the page's own writing is no change to hint at

@@ -83,14 +83,14 @@ def worklist(lake: Lake) -> pl.DataFrame:
 @st.cache_data(max_entries=2, show_spinner="Reading the ledger …")
 def ledger_entries(lake: Lake) -> pl.DataFrame:
     """The whole ledger: in a large lake it is thousands of small files, so that it is read once."""
-    return entries(Path(lake.root), lake.version)
+    return entries(lake_path(lake.root), lake.version)
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the catalog …")
 def catalog(lake: Lake) -> pl.DataFrame:
     """The rows of sql/app/catalog.sql: what a person can ask for."""
     with connection(lake) as con:
-        con.register("abouts", abouts(Path(lake.root)).to_arrow())
+        con.register("abouts", abouts(lake_path(lake.root)).to_arrow())
         return con.execute(query("app/catalog")).pl()
 
 
@@ -115,4 +115,4 @@ def connection(lake: Lake, functions: tuple[str, ...] = ()) -> Iterator[session.
 @lru_cache(maxsize=MOMENTS)
 def connected(lake: Lake, functions: tuple[str, ...] = ()) -> session.Connection:
     """The connection that all readers of the moment share: opening a lake takes longer than most queries."""
-    return session.connect(Path(lake.root), udfs=functions, at={"runs": lake.version})
+    return session.connect(lake_path(lake.root), udfs=functions, at={"runs": lake.version})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
 from lake import sql_files, workbench
+from lake.choices import lake_path
 from lake.statement import LONGEST
 from udfs.errors import QueryError
 from viewer.reading import Lake
@@ -72,13 +72,13 @@ def show_answer(lake: Lake) -> None:
     """Show the statement that runs, with a way to cancel it, or its answer."""
     running: workbench.Running | None = st.session_state.get(RUNNING)
     if running is None:
-        workbench.warm(Path(lake.root))
+        workbench.warm(lake_path(lake.root))
         return
     running.wait(AT_ONCE_S)
     if not running.is_done:
         _watch()
         return
-    workbench.warm(Path(lake.root))
+    workbench.warm(lake_path(lake.root))
     try:
         _show_result(running.result())
     except QueryError as error:
@@ -123,7 +123,7 @@ def _start(lake: Lake) -> None:
             st.query_params["version"] = str(version)
     try:
         at = {} if version is None else {"runs": version}
-        st.session_state[RUNNING] = workbench.start(Path(lake.root), statement, LIMITS, at=at)
+        st.session_state[RUNNING] = workbench.start(lake_path(lake.root), statement, LIMITS, at=at)
     except QueryError as error:
         _show_error(error)
 

@@ -190,7 +190,8 @@ def test_connecting_and_reading_loads_neither_encoder_nor_mlflow(full_lake: Test
 
 def test_help_shows_an_example_for_every_command() -> None:
     for words in (["ingest"], ["run"], ["train"], ["predict"], ["evaluate"], ["heatmap"], ["show"], ["demo"], ["sql"],
-                  ["check"], ["history"], ["optimize"], ["vacuum"], ["app"], ["encoders", "add"]):  # fmt: skip
+                  ["check"], ["history"], ["optimize"], ["vacuum"], ["maintain"],
+                  ["app"], ["encoders", "add"]):  # fmt: skip
         answer = run_command(*words, "--help")
         assert answer.status == 0
         assert f"histolake {' '.join(words)}" in answer.out

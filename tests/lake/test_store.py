@@ -14,44 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 import pytest
+from delta_writers import write, writer
 from deltalake import write_deltalake
 from support import ROOT, TestLake, write_slide
 
 from lake import connect, store, upkeep
-from lake.store import Replacement
-from lake.tables import FORMAT, GROWN, PREDICTIONS, TABLES
+from lake.tables import FORMAT, GROWN, TABLES
 from udfs.errors import LakeError
-
-IDENTITY = {"patch_set": "p", "model_id": "m"}
-
-
-def rows_of(slide_id: str, count: int, probability: float = 0.5, bucket: int = 0) -> pa.Table:
-    """Predictions of one unit."""
-    row = {
-        "slide_id": slide_id,
-        **IDENTITY,
-        "part": 0,
-        "y": 0,
-        "probability": probability,
-        "fingerprint": "f",
-        "bucket": bucket,
-    }
-    return pa.Table.from_pylist([{**row, "x": x} for x in range(count)], schema=PREDICTIONS.schema)
-
-
-def write(root: Path, slide_id: str, count: int, probability: float = 0.5, bucket: int = 0) -> None:
-    """Replace one unit."""
-    where = {"slide_id": slide_id, "part": 0, "bucket": bucket, **IDENTITY}
-    done = store.entry("predictions", run_id=f"{slide_id}-{probability}", rows=count)
-    store.replace(root, "predictions", rows_of(slide_id, count, probability, bucket), [Replacement(where)], [done])
-
-
-def writer(root: Path, number: int) -> None:
-    """What one of several processes writes: its slide, three times over, in a bucket that all share."""
-    for attempt in range(3):
-        write(root, f"slide_{number}", 10, probability=attempt / 10)
 
 
 @pytest.fixture
@@ -168,12 +138,12 @@ def die_between_commit_and_ledger(root: Path) -> None:
     """Run a writer in a process of its own that is killed right after its data commit."""
     code = f"""
     import os, signal, sys
-    sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests" / "lake")!r}]
+    sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
     from pathlib import Path
     from lake import store
-    import test_store
+    import delta_writers
     store.record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-    test_store.write(Path({str(root)!r}), "lost", 5)
+    delta_writers.write(Path({str(root)!r}), "lost", 5)
     """
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr

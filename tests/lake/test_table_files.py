@@ -17,7 +17,7 @@ from lake.pipeline import plan
 from lake.session import Connection
 from lake.sql_files import is_ours, query
 from lake.store import Replacement
-from lake.table_files import of_slide
+from lake.table_files import Files, bucket_of, of_slide
 from lake.tables import PREDICTIONS
 from udfs.errors import LakeError
 
@@ -26,10 +26,10 @@ SLIDES = ("a", "b", "it's", "Ä", "ÄÄ", "n" * 100, "n" * 100 + "1", "\U0010fff
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A lake with a file of predictions for each slide, all in one bucket."""
+    """A lake with a file of predictions for each slide."""
     store.create(tmp_path / "lake")
     for number, slide_id in enumerate(SLIDES):
-        where = {"slide_id": slide_id, "part": 0, "bucket": 0, "patch_set": "p", "model_id": "m"}
+        where = {"slide_id": slide_id, "part": 0, "bucket": bucket_of(slide_id), "patch_set": "p", "model_id": "m"}
         row = {**dict.fromkeys(PREDICTIONS.schema.names), **where, "x": number, "y": 0, "probability": 0.5}
         done = store.entry("predictions", run_id="test", rows=1)
         rows = pa.Table.from_pylist([row], schema=PREDICTIONS.schema)
@@ -48,6 +48,31 @@ def test_a_query_about_one_slide_looks_into_its_files_alone(root: Path) -> None:
                 assert slide_id in slides_seen(con)
                 assert len(slides_seen(con)) <= 2  # statistics of long names are cut off, and may be alike
         assert slides_seen(con) == list(SLIDES)
+
+
+def test_a_question_about_a_slide_stays_in_its_bucket(root: Path) -> None:
+    """Also when files were merged: then each holds slides from one end of the alphabet to the other."""
+    upkeep.optimize(root, "predictions")
+    found = Files(str(root / "predictions"), store.open_table(root, "predictions"))
+    for slide_id in SLIDES:
+        [file] = found.of(slide_id)
+        assert f"/bucket={bucket_of(slide_id)}/" in file
+    assert len(found.of("never")) == 1
+
+
+def test_a_slides_bucket_is_the_same_in_python_and_in_sql(root: Path) -> None:
+    with connect(root, udfs=()) as con:
+        for slide_id in SLIDES:
+            assert con.execute("select bucket_of($s)", {"s": slide_id}).fetchall() == [(bucket_of(slide_id),)]
+
+
+def test_a_lake_in_a_folder_with_spaces_and_a_stage_of_any_name_can_be_read(tmp_path: Path) -> None:
+    """Delta's log escapes the names of folders."""
+    root = tmp_path / "lake à Lyon"
+    store.create(root)
+    store.record(root, [store.entry("100 % sure: yes/no", run_id="test")])
+    with connect(root) as con:
+        assert con.execute("select stage from runs where run_id = 'test'").fetchall() == [("100 % sure: yes/no",)]
 
 
 def test_all_slides_are_there_again_after_an_error(root: Path) -> None:
@@ -80,7 +105,11 @@ def test_what_the_log_counts_is_what_is_read(root: Path) -> None:
     """Files that a version no longer has, or not yet, are in the folder; the view does not show them."""
     write_again = store.rows(root, "predictions").to_arrow().cast(PREDICTIONS.schema)
     store.replace(
-        root, "predictions", write_again, [Replacement({"bucket": 0})], [store.entry("predictions", run_id="again")]
+        root,
+        "predictions",
+        write_again,
+        [Replacement({"patch_set": "p"})],
+        [store.entry("predictions", run_id="again")],
     )
     stray = next((root / "predictions").glob("*/*.parquet"))
     shutil.copy(stray, stray.with_name("part-stray.parquet"))

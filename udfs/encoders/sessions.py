@@ -46,7 +46,7 @@ def open_session(file: OnnxFile, precision: str, input_px: int) -> Session:
     remedy = _REMEDIES.get(precision, "export it again, with an older opset if need be")
     for provider in providers(precision):
         try:
-            session = _open(file, provider, precision, input_px)
+            session = open_on(file, provider, precision, input_px)
         except runtime_errors() as error:
             why = f"{provider} cannot run it ({summary(error)})"
             continue
@@ -89,8 +89,11 @@ def providers(precision: str) -> list[str]:
     return [provider for provider in present if precision in _HONOURED[provider]]
 
 
-def _open(file: OnnxFile, provider: str, precision: str, input_px: int) -> Session | None:
-    """A session that runs on `provider`; None where ONNX Runtime left it for another."""
+def open_on(file: OnnxFile, provider: str, precision: str, input_px: int) -> Session | None:
+    """A session that runs on `provider`, one of `providers`; None where ONNX Runtime left it for another.
+
+    Raises one of `runtime_errors` when the provider cannot open the file.
+    """
     import onnxruntime as ort
 
     batch = file.batch if isinstance(file.batch, int) else _BATCHES[provider]

@@ -1,0 +1,136 @@
+"""What the tests of deploy/ share: its files, read as their programs read them, and their commands, run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from support import ROOT
+
+DEPLOY = ROOT / "deploy"
+PROGRAMS = Path(sys.executable).parent
+ACCOUNT = {"AWS_ACCESS_KEY_ID": "histolake", "AWS_SECRET_ACCESS_KEY": "0123456789abcdef", "RAY_AUTH_TOKEN": "a" * 48}
+PATIENCE = 120.0  # seconds for a service to answer
+
+
+def instructions(word: str) -> list[str]:
+    """The arguments of an instruction of the container file, each as one line, in its order."""
+    text = re.sub(r"^\s*#.*\n", "", (DEPLOY / "Containerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = re.sub(r"\\\n\s*", "", text)
+    return [line.partition(" ")[2].strip() for line in text.splitlines() if line.split(" ")[0] == word]
+
+
+def exec_form(text: str) -> list[str]:
+    """The words of an instruction in JSON, as CMD and HEALTHCHECK have it."""
+    found = json.loads(text[text.index("[") :])
+    assert all(isinstance(word, str) for word in found)
+    return list(found)
+
+
+def compose(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The compose file with its variables filled in, as `compose config` shows it."""
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+
+    def fill(found: re.Match[str]) -> str:
+        name, operator, rest = found.groups()
+        value = environment.get(name) or (rest if operator == ":-" else "")
+        if not value and operator == ":?":
+            raise KeyError(f"{name}: {rest}")
+        return value
+
+    told: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}", fill, text))
+    return told
+
+
+def manifests() -> list[dict[str, Any]]:
+    """The documents of the Kubernetes file."""
+    return list(yaml.safe_load_all((DEPLOY / "kuberay.yaml").read_text(encoding="utf-8")))
+
+
+def program(name: str) -> str:
+    """Where a program is: beside the tests' Python, or where the shell finds it."""
+    found = shutil.which(name, path=os.pathsep.join([str(PROGRAMS), os.environ["PATH"]]))
+    assert found, f"{name} is not installed"
+    return found
+
+
+def free_port() -> int:
+    """A port of the loopback address that nothing listens on; below 32768, so that no connection takes it."""
+    for port in range(20000 + os.getpid() % 5000, 32000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
+    raise OSError("no free port")
+
+
+_given: set[int] = set()
+
+
+@dataclass(frozen=True)
+class Here:
+    """What stands for the containers' hosts, ports and folders on this machine."""
+
+    words: Mapping[str, str]
+
+    def __call__(self, text: str) -> str:
+        """The text with this machine's names."""
+        for word, ours in self.words.items():
+            text = re.sub(rf"(?<![\w.])(?<!\w/){re.escape(word)}(?![\w.])", ours, text)
+        return text
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """A command with this machine's names, its program taken from where the tests' packages are."""
+        return [program(Path(words[0]).name), *map(self, words[1:])]
+
+
+def healthy(here: Here, service: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[], bool]:
+    """Whether the service's health check, run here, says so."""
+    kind, *words = service["healthcheck"]["test"]
+    assert kind == "CMD"
+    command = here.command(words)
+    return lambda: subprocess.run(command, env={**environment}, capture_output=True, timeout=60).returncode == 0
+
+
+@contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str], log: Path, **options: Any) -> Iterator[None]:
+    """A process of our own while the block runs; ended with all that it started."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, env={**environment}, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, **options
+        )
+    try:
+        yield
+        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+def wait_until(is_ready: Callable[[], bool], log: Path) -> None:
+    """Return when `is_ready` says so; fail with the end of the log when it does not in time."""
+    end = time.monotonic() + PATIENCE
+    while not is_ready():
+        assert time.monotonic() < end, log.read_text(errors="replace")[-2000:]
+        time.sleep(0.3)
