@@ -46,6 +46,10 @@ class Labelled(Protocol):
     def example(self) -> NDArray[np.float32]:
         """Some embeddings, two at most."""
 
+    @property
+    def shards(self) -> int:
+        """How many there are; 1 in this process."""
+
     def probability(self, estimator: Any, rows: Rows) -> NDArray[np.float64]:
         """Of tumor, by a fitted classifier, in these rows, which ascend."""
 
@@ -80,6 +84,11 @@ class TrainingSet:
     def example(self) -> NDArray[np.float32]:
         """See `Labelled`."""
         return self.x[:2]
+
+    @property
+    def shards(self) -> int:
+        """See `Labelled`."""
+        return 1
 
     def probability(self, estimator: Any, rows: Rows) -> NDArray[np.float64]:
         """See `Labelled`."""

@@ -85,7 +85,7 @@ class ShardedSet:
 
     @property
     def shards(self) -> int:
-        """How many there are."""
+        """See `Labelled`."""
         return len(self.starts)
 
     def parts(self, rows: Rows) -> list[Rows]:
@@ -125,3 +125,30 @@ class ShardedSet:
         if head.over is None:
             raise ModelError(f"--head {head.name} is fitted in one process: leave --engine ray out, or train another")
         return head.over(self.sums(rows), candidates)
+
+
+@dataclass(frozen=True)
+class Here:
+    """The `Workers` of shards that this process holds: it sums as workers elsewhere do, to the last bit."""
+
+    parts: Sequence[Part]
+
+    def ask(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """See `Workers`."""
+        return [getattr(part, method)(*each) for part, each in zip(self.parts, arguments, strict=True)]
+
+    def keep(self, value: Any) -> Any:
+        """See `Workers`."""
+        return value
+
+    def networks(self, data: ShardedSet, rows: Rows, held: Rows, candidates: Sequence[Parameters]) -> Iterator[Any]:
+        """Raises ModelError: gradients are added up by processes of their own."""
+        raise ModelError(
+            f"the network was fitted by {data.shards} workers together, whose sums are rounded in another order than "
+            f"those of one: `histolake train --engine ray --workers {data.shards}` fits it again"
+        )
+
+
+def held_here(parts: Sequence[TrainingSet]) -> ShardedSet:
+    """The shards as one set, in this process."""
+    return ShardedSet.of(Here([Part(each) for each in parts]), len(parts))

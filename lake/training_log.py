@@ -52,6 +52,7 @@ def log(
     with mlflow.start_run() as run:
         mlflow.log_params({**parameters, **chosen.parameters, "chosen_by": chosen.how, "threshold": learned.threshold})
         mlflow.log_params({"train_patches": int((~data.is_validation).sum()), "dims": data.dims})
+        mlflow.log_param("shards", data.shards)
         mlflow.log_params({f"version_{name}": number for name, number in versions.items()})
         mlflow.log_metrics(metrics)
         for step, (_, auc) in enumerate(chosen.tried):

@@ -33,9 +33,14 @@ def shards(con: duckdb.DuckDBPyConnection, recipe: Recipe, most: int) -> list[Sh
     """The training set cut between slides into at most so many shards, as equal in patches as slides allow."""
     found = con.execute(query("training_slides"), recipe.selection).fetchall()
     patches = np.array([count for _, count in found], np.int64)
-    middles = np.cumsum(patches) - patches / 2
-    numbers = (middles * most // patches.sum()).astype(int) if len(patches) else np.empty(0, int)
     slides = np.array([slide_id for slide_id, _ in found])
+    middles = np.cumsum(patches) - patches / 2
+    numbers = np.zeros(len(slides), np.int64)
+    while len(slides):
+        numbers = (middles * most // patches.sum()).astype(np.int64)
+        if (occurring := len(np.unique(numbers))) == most:
+            break
+        most = occurring  # so that as many shards as came out are cut the same when they are asked for
     return [Shard(str(each[0]), str(each[-1])) for each in (slides[numbers == n] for n in np.unique(numbers))]
 
 

@@ -126,6 +126,8 @@ def test_train_on_ray_registers_a_champion_that_predicts(root: Path, address: st
     assert lake.ok("train", "--encoder", "tiny", "--calibration", "platt", "--json").json()["is_new"] is False
     lake.ok("predict")
     assert set(lake.read("predictions")["model_id"]) >= {made["model_id"]}
+    again = lake.ok("reproduce", "champion").out  # in the same shards, here
+    assert "the model itself" in " ".join(again.split())
     assert "mlp is fitted in one process" in lake(*words, "--head", "mlp").err
     assert "add --engine ray" in lake("train", "--workers", "2").err
 
@@ -169,3 +171,4 @@ def test_train_on_ray_makes_the_deep_head_the_champion(root: Path, address: str)
     lake.ok("predict")
     scored = lake.read("predictions").filter(model_id=made["model_id"])
     assert len(scored) > 100
+    assert "--engine ray --workers 2" in lake("reproduce", "champion").err

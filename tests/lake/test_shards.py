@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from support import TestLake
 
-from lake import deep
-from lake.heads import HEADS, Parameters
+from lake import deep, session, training_rows
+from lake.heads import HEADS
 from lake.row_sums import RowSums
-from lake.selection import Rows, TrainingSet, choose
-from lake.sharded_set import Part, ShardedSet
-from lake.train import Recipe, learn
+from lake.selection import TrainingSet, choose
+from lake.sharded_set import ShardedSet, held_here
+from lake.train import Recipe, learn, recipe_of
 from udfs.errors import ModelError
 
 RECIPE = Recipe("patches", "encoder", "centre")
@@ -36,29 +36,11 @@ def embedded(count: int, dims: int = 60, *, slides: int = 9, seed: int = 0) -> T
     return TrainingSet(x, y, names, slide % 3 == 2)
 
 
-class Here:
-    """Workers in this process."""
-
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts, self.asked = parts, 0
-
-    def ask(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        self.asked += 1
-        return [getattr(part, method)(*each) for part, each in zip(self.parts, arguments, strict=True)]
-
-    def keep(self, value: Any) -> Any:
-        return value
-
-    def networks(self, data: ShardedSet, rows: Rows, held: Rows, candidates: Sequence[Parameters]) -> Iterator[Any]:
-        raise NotImplementedError
-
-
 def cut(data: TrainingSet, cuts: Sequence[int]) -> ShardedSet:
     """The set in shards that end at these rows and at the last one."""
     ends = [0, *cuts, len(data.y)]
     pieces = [slice(start, end) for start, end in itertools.pairwise(ends)]
-    parts = [Part(TrainingSet(data.x[p], data.y[p], data.slides[p], data.is_validation[p])) for p in pieces]
-    return ShardedSet.of(Here(parts), len(parts))
+    return held_here([TrainingSet(data.x[p], data.y[p], data.slides[p], data.is_validation[p]) for p in pieces])
 
 
 CUTS = {
@@ -147,3 +129,22 @@ def test_sums_over_no_rows_are_nothing() -> None:
     total, residual, gradient = none.loss(np.ones(60, np.float32), 0.0, np.ones(2))
     assert (total, residual, gradient.tolist()) == (0.0, 0.0, [0.0] * 60)
     assert [count for count, _ in none.products(np.zeros(60, np.float32), np.ones(60, np.float32), (1, 1))] == [0, 0]
+
+
+def test_shards_are_ranges_of_slides_of_like_size_that_leave_no_patch_out(full_lake: TestLake) -> None:
+    recipe = recipe_of(full_lake.read("models").to_dicts()[0])
+    with session.connect(full_lake.root, udfs=()) as con:
+        whole = training_rows.training_set(con, recipe)
+        for most in (1, 2, 3, 100):
+            found = training_rows.shards(con, recipe, most)
+            assert len(found) <= min(most, len(set(whole.slides)))
+            assert training_rows.shards(con, recipe, len(found)) == found
+            parts = held_here([training_rows.training_set(con, recipe, each) for each in found])
+            assert sorted(parts.slides) == sorted(whole.slides)
+            assert parts.y.sum() == whole.y.sum()
+            assert learn(parts, recipe).threshold == pytest.approx(learn(whole, recipe).threshold, abs=1e-4)
+
+
+def test_a_network_of_several_workers_is_not_fitted_again_by_one() -> None:
+    with pytest.raises(ModelError, match="--engine ray --workers 2"):
+        cut(embedded(500), [200]).fits(HEADS["deep"], np.arange(300), np.empty(0, int), [{"steps": 5}])
