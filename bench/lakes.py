@@ -184,7 +184,7 @@ def _files(units: Sequence[Unit], *, is_whole: bool) -> Iterator[list[Unit]]:
         rows, count = rows + slide.rows(part), count + 1
         if is_whole and part != slide.parts[-1]:
             continue
-        if rows >= commits.COMMIT_ROWS or count >= commits.COMMIT_UNITS:
+        if rows >= PART or count >= commits.COMMIT_UNITS:
             yield from waiting.values()
             waiting, rows, count = {}, 0, 0
     yield from waiting.values()

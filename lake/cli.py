@@ -13,6 +13,7 @@ from lake import (
     cli_doctor,
     cli_evaluate,
     cli_export,
+    cli_ingest,
     cli_lake,
     cli_models,
     cli_review,
@@ -34,9 +35,11 @@ from lake.cli_options import (
     Trace,
     example,
 )
-from lake.cli_output import print_json, print_summaries, print_table, say, stderr, summaries_json
+from lake.cli_output import finish, print_json, print_table, say, stderr
 from lake.storage_faults import read_failure
 from udfs.errors import HistolakeError
+
+INTERRUPTED = 130  # the exit status that Typer makes of KeyboardInterrupt
 
 app = typer.Typer(
     help="Whole-slide pathology in SQL: slides in, tumor heatmaps out. Research use only.",
@@ -47,58 +50,7 @@ app = typer.Typer(
 )
 
 
-@app.command(**example("histolake ingest 'slides/*.tif' --annotations 'slides/*.xml' --lake data"))
-def ingest(
-    slides: Annotated[
-        list[str] | None, typer.Argument(metavar="[SLIDES]...", help="Slide files, folders or patterns.")
-    ] = None,
-    annotations: Annotated[
-        list[str] | None,
-        typer.Option(metavar="GLOB", help="ASAP XML, QuPath GeoJSON or NCRF JSON, named like its slide."),
-    ] = None,
-    coords_tumor: Annotated[
-        list[Path] | None, typer.Option(metavar="CSV", help="Centres of tumor patches: slide,x,y at level 0.")
-    ] = None,
-    coords_normal: Annotated[
-        list[Path] | None, typer.Option(metavar="CSV", help="Centres of normal patches: slide,x,y at level 0.")
-    ] = None,
-    manifest: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Columns slide_id, path, patient_id, split, label, mpp.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="train, validation or test, where the manifest says nothing.")
-    ] = None,
-    retry_failed: RetryFailed = False,
-    engine: EngineOption = EngineName.local,
-    address: Address = None,
-    cpus_per_worker: CpusPerWorker = 1,
-    gpus_per_worker: GpusPerWorker = 0.0,
-    as_json: AsJson = False,
-    lake: Lake = None,
-    trace: Trace = False,
-) -> None:
-    """Register slides and annotations. What is known and unchanged is left alone."""
-    from lake import engines
-    from lake import ingest as ingestion
-
-    sources = ingestion.Sources(
-        tuple(slides or ()),
-        tuple(annotations or ()),
-        tuple(coords_tumor or ()),
-        tuple(coords_normal or ()),
-        manifest,
-        split,
-    )
-    with engines.executor(Engine(engine, address, cpus_per_worker, gpus_per_worker)) as executor:
-        summaries = ingestion.ingest(
-            lake_path(lake),
-            sources,
-            run_id=_run_id(),
-            retry_failed=retry_failed,
-            executor=executor,
-            progress=_progress(),
-        )
-    _finish(summaries, as_json)
+app.command(**example("histolake ingest 'slides/*.tif' --annotations 'slides/*.xml' --lake data"))(cli_ingest.ingest)
 
 
 @app.command(**example("histolake run --patch-px 96 --mpp 0.972 --slide 'tumor_*'"))
@@ -163,7 +115,7 @@ def run(
         say(f"patches {choice.patch_set}, labels by {choice.label_rule}")
         if provider := session.providers.get(choice.encoder.encoder_id):
             say(f"embedded in {choice.encoder.precision} by {provider}")
-    _finish(summaries, as_json)
+    finish(summaries, as_json)
 
 
 @app.command(**example("histolake train --lake data"))
@@ -256,7 +208,7 @@ def predict(
         )
     if not as_json:
         say(f"model {row['model_id']} of {row['encoder_id']}")
-    _finish(summaries, as_json)
+    finish(summaries, as_json)
 
 
 app.command(**example("histolake evaluate --json"))(cli_evaluate.evaluate)
@@ -299,15 +251,6 @@ def _progress() -> Any:
     return Progress()
 
 
-def _finish(summaries: Any, as_json: bool) -> None:
-    if as_json:
-        print_json(summaries_json(summaries))
-    else:
-        print_summaries(summaries)
-    if any(each.failures for each in summaries):
-        raise typer.Exit(1)
-
-
 def main() -> None:
     """Run the command line; errors that a user can mend are one line on stderr, exit status 1."""
     try:
@@ -323,6 +266,7 @@ def main() -> None:
             raise
         say(f"histolake: {failure}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        say("histolake: stopped; what was committed stays, the same command goes on from there")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            say("histolake: stopped; what was committed stays, the same command goes on from there")
+        raise

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -80,6 +81,16 @@ def print_frame(frame: pl.DataFrame, most: int = 100) -> None:
     print_table(frame.columns, frame.head(most).rows())
     if frame.height > most:
         say(f"{most} of {frame.height:,} rows; --format csv shows all")
+
+
+def finish(summaries: Sequence[Summary], as_json: bool) -> None:
+    """Tell what the stages did; the exit status says whether anything failed."""
+    if as_json:
+        print_json(summaries_json(summaries))
+    else:
+        print_summaries(summaries)
+    if any(each.failures for each in summaries):
+        raise typer.Exit(1)
 
 
 def print_summaries(summaries: Sequence[Summary]) -> None:

@@ -1,4 +1,4 @@
-"""Commits what a stage has computed, several small units at once, with the ledger's rows."""
+"""Commits what a stage has computed, several units at once, with the ledger's rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from lake.sql_files import Stage
 from lake.store import Entry, Replacement
 from lake.units import Outcome, Result, Unit
 
-COMMIT_ROWS = 8192  # results held before they are committed,
-COMMIT_SECONDS = 5.0  # and for how long at the most
-COMMIT_UNITS = 64
+# Writers to one table get in each other's way: so one commits rarely, and the more rarely the longer it takes.
+COMMIT_SECONDS = 5.0  # least time from one commit to the next,
+SHARE = 20  # and as a multiple of the seconds that the last one took
+COMMIT_UNITS = 64  # most units, and most bytes of rows, that wait for it
+COMMIT_BYTES = 256 * 2**20
 
 
 class Committer:
-    """Collects results and commits them, several small units at once."""
+    """Collects results and commits them, several at once."""
 
     def __init__(
         self, root: Path, stage: Stage, parameters: Mapping[str, Any], run_id: str, versions: Mapping[str, int]
@@ -32,21 +34,19 @@ class Committer:
         self._versions = json.dumps(versions, sort_keys=True)
         self._waiting: list[Result] = []
         self._flushed = 0
-        self._since = time.monotonic()
+        self._due = time.monotonic()  # the first result is committed at once
 
     def add(self, result: Result) -> list[Outcome]:
-        """Keep a result, and commit what is kept when that is much or old; returns what is committed now."""
-        if not self._waiting:
-            self._since = time.monotonic()
+        """Keep a result, and commit what is kept when it is time or there is much; returns what is committed now."""
         self._waiting.append(result)
-        rows = sum(each.rows.num_rows for each in self._waiting if each.rows is not None)
-        is_old = time.monotonic() - self._since >= COMMIT_SECONDS
-        if rows >= COMMIT_ROWS or len(self._waiting) >= COMMIT_UNITS or is_old:
+        held = sum(each.rows.nbytes for each in self._waiting if each.rows is not None)
+        if time.monotonic() >= self._due or len(self._waiting) >= COMMIT_UNITS or held >= COMMIT_BYTES:
             return self.flush()
         return []
 
     def flush(self) -> list[Outcome]:
         """Commit what is kept, and record failures; returns what that was."""
+        start = time.monotonic()
         computed = [result for result in self._waiting if result.rows is not None]
         broken = [result for result in self._waiting if result.rows is None]
         if computed:
@@ -59,6 +59,8 @@ class Committer:
         self._flushed += 1
         if self._flushed % store.LEDGER_FILES == 0:  # of a long run others read the ledger meanwhile
             store.tidy_ledger(self._root)
+        end = time.monotonic()
+        self._due = end + max(COMMIT_SECONDS, SHARE * (end - start))
         return outcomes
 
     def _fitted(self, rows: pa.Table, unit: Unit) -> pa.Table:

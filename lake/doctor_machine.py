@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lake import cgroups
 from lake.doctor_notes import Note, error, ok, warning
-from lake.executors import cores
 from udfs.encoders.weights import cache_dir
+from udfs.processors import cores
 
 GB = 10**9
 LEAST_MEMORY, GOOD_MEMORY = 2 * GB, 4 * GB  # docs/performance.md: `histolake run` peaks at 1.1 GB, training at 2.3

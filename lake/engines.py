@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 HERE = "local"  # Ray's word for a cluster that is started on this machine, and ends with this process
 REACH_SECONDS = 10.0
 PORT = 6379  # of a head node, where the address names none
+REMEDY = "name the head node as HOST:PORT, as `ray status` there knows it"
+
+# how both sides of an HTTP/2 connection, as gRPC's are, begin: RFC 9113, 3.4
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
 
 
 @contextmanager
@@ -67,7 +72,7 @@ def _joined(engine: Engine) -> Iterator[None]:
     try:
         import ray
     except ImportError:
-        raise HistolakeError("--engine ray: Ray is not installed here; `pip install 'ray>=2.50,<3'`") from None
+        raise HistolakeError("--engine ray: Ray is not installed here; install it: pip install '.[ray]'") from None
     _join(engine.address or os.environ.get("RAY_ADDRESS") or HERE)
     try:
         yield
@@ -77,24 +82,25 @@ def _joined(engine: Engine) -> Iterator[None]:
 
 def _join(address: str) -> None:
     import ray
-    from ray.exceptions import RayError
 
     if address not in (HERE, "auto") and "://" not in address:
         _reach(address)
     of_our_own = {"include_dashboard": False} if address == HERE else {}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **of_our_own)  # type: ignore[arg-type]
-    except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises that itself, besides its own, RuntimeError, ConnectionError …
         why = " ".join(str(error).split())
         raise HistolakeError(f"--engine ray: no cluster at {address}: {why}") from error
 
 
 def _reach(address: str) -> None:
-    """Raise HistolakeError unless something answers there: Ray itself would go on trying for a minute."""
+    """Raise HistolakeError unless a gRPC server answers there: Ray itself would go on trying without an end."""
     host, _, port = address.partition(":")
     try:
-        socket.create_connection((host, int(port or PORT)), REACH_SECONDS).close()
+        with socket.create_connection((host, int(port or PORT)), REACH_SECONDS) as connection:
+            connection.sendall(GREETING)
+            answer = connection.recv(len(SETTINGS), socket.MSG_WAITALL)
     except (OSError, ValueError) as error:
-        raise HistolakeError(
-            f"--address {address}: no answer ({error}); name the head node as HOST:PORT, as `ray status` knows it"
-        ) from error
+        raise HistolakeError(f"--address {address}: no answer ({error}); {REMEDY}") from error
+    if answer[3:4] != SETTINGS[3:4]:
+        raise HistolakeError(f"--address {address}: what answers there is no Ray; {REMEDY}")

@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from lake import encoder_cache, session, store
 from lake.ray_worker import RayWorker, Shipped
@@ -95,7 +95,7 @@ class Cluster:
 
 def _ship(job: Job, con: duckdb.DuckDBPyConnection) -> Shipped:
     """Put into Ray's object store what workers need for the job."""
-    encoder_id = job.parameters["encoder_id"] if job.stage.embeds else None
+    encoder_id = job.parameters.get("encoder_id") if job.stage.embeds else None
     found = con.execute("select sha256 from encoders where encoder_id = $id", {"id": encoder_id}).fetchall()
     reference = ray.put(job)
     for (sha256,) in found:
@@ -186,17 +186,17 @@ class _Run:
         self._dismiss(seat)
         if not seat.is_open:
             self._failed_starts += 1
-            if self._failed_starts == ATTEMPTS:
+            if self._failed_starts >= ATTEMPTS and not any(other.is_open for other in self._seats):
                 raise HistolakeError(_why_no_worker(cause)) from cause
         for unit, attempt in seat.pending.items():
             if attempt < ATTEMPTS:
                 self._waiting.append(Task([unit], attempt + 1))
-            elif isinstance(cause, RayActorError):
+            elif isinstance(error, RayTaskError):
+                raise cause
+            else:
                 reason = f"its worker died {ATTEMPTS} times, for want of memory perhaps ({_first_line(cause)})"
                 committer = self._job.committer()
                 yield from [*committer.add(Result(unit, None, 0, reason, 0.0)), *committer.flush()]
-            else:
-                raise cause
 
     def _count(self) -> None:
         """Add what workers have counted to this process's counts, and ask them again."""

@@ -15,7 +15,7 @@ from lake import encoder_cache, session
 from lake.store import CODE_VERSION
 from lake.units import Outcome, Unit
 from lake.worker import Job, Worker
-from udfs.errors import HistolakeError
+from udfs.errors import HistolakeError, LakeError
 from udfs.registry import rows_seen
 
 
@@ -32,14 +32,15 @@ class Shipped:
     encoder: ray.ObjectRef[encoder_cache.Files] | None
 
 
-def refuse_other_version(code_version: str) -> None:
-    """Raise HistolakeError unless the driver's histolake is the one that is installed on this node."""
+def refuse_other_version(code_version: str) -> str:
+    """The node's address. Raises HistolakeError unless the driver's histolake is the one that is installed here."""
+    node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     if code_version != CODE_VERSION:
-        node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         raise HistolakeError(
             f"{node}: histolake {CODE_VERSION} is installed there, and {code_version} here; "
             "install the same version on every node"
         )
+    return node
 
 
 class RayWorker:
@@ -51,12 +52,18 @@ class RayWorker:
         self._told = Counter(rows_seen)
 
     def open(self, shipped: Shipped) -> list[Outcome]:
-        """Get ready for a stage: a session on the driver's versions of the tables; an encoder that was sent."""
-        refuse_other_version(shipped.code_version)
+        """Get ready for a stage: a session on the driver's versions of the tables; an encoder that was sent.
+
+        Raises HistolakeError naming the node when that cannot be.
+        """
+        node = refuse_other_version(shipped.code_version)
         if shipped.sha256 and shipped.encoder and not encoder_cache.cached(shipped.sha256):
             encoder_cache.keep(shipped.sha256, ray.get(shipped.encoder))
         job = ray.get(shipped.job)
-        con = session.connect(job.root, at=job.versions)
+        try:
+            con = session.connect(job.root, at=job.versions)
+        except LakeError as error:
+            raise LakeError(f"{node}: {error}") from error
         for name, rows in job.inputs.items():
             con.from_arrow(rows).create(name)
         self._worker = Worker(job, con)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udfs.encoders.onnx_file import OnnxFile
 from udfs.errors import EncoderError
+from udfs.processors import cores
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -106,8 +108,10 @@ def open_on(file: OnnxFile, provider: str, precision: str, input_px: int) -> Ses
         hint = "bf16" if precision == "bf16" else "f32"
         if precision == "bf16":  # what OpenVINO left to the CPU provider would be computed in fp32
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        config = json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": hint}})
-        options.add_provider_for_devices([_openvino_device()], {"load_config": config})
+        cpu = {"INFERENCE_PRECISION_HINT": hint}
+        if cores() < (os.cpu_count() or 1):  # or each process would pin as many threads as there are cores, to the same
+            cpu |= {"INFERENCE_NUM_THREADS": str(cores()), "ENABLE_CPU_PINNING": "NO"}
+        options.add_provider_for_devices([_openvino_device()], {"load_config": json.dumps({"CPU": cpu})})
         return Session(ort.InferenceSession(file.path, options), provider, batch)
     if provider == "CPU":
         options.intra_op_num_threads = _CPU_THREADS
