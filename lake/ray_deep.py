@@ -181,11 +181,10 @@ def _report(progress: Progress, number: int) -> None:
 
 def _why(error: Exception) -> HistolakeError:
     """What went wrong in a worker, else with Ray itself, in a sentence."""
-    failures = [*getattr(error, "worker_failures", {}).values(), error]
-    causes = [each for failure in failures for each in (failure, failure.__cause__, getattr(failure, "cause", None))]
-    for cause in causes:
-        if isinstance(cause, HistolakeError):
-            return cause
+    failures: list[Exception] = [*getattr(error, "worker_failures", {}).values(), error]
+    for failure in failures:
+        if isinstance(failure, HistolakeError):
+            return failure
     first = failures[0]
     why = next(iter(str(first).strip().splitlines()), type(first).__name__)
     return HistolakeError(f"training on --engine ray: workers cannot go on: {why}")

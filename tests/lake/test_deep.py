@@ -203,7 +203,7 @@ def test_a_deep_model_is_trained_promoted_predicted_measured_compared_and_served
         ]
         is False
     )
-    assert "reproduced" in own_lake.ok("reproduce", "champion").out
+    assert "the model itself" in " ".join(own_lake.ok("reproduce", "champion").err.split())
     own_lake.ok("compare", before["model_id"], "champion")
     some = own_lake.read("predictions").filter(model_id=made["model_id"]).row(0, named=True)
     own_lake.ok("explain", some["slide_id"], str(some["x"]), str(some["y"]))

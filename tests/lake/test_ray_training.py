@@ -126,7 +126,7 @@ def test_train_on_ray_registers_a_champion_that_predicts(root: Path, address: st
     assert lake.ok("train", "--encoder", "tiny", "--calibration", "platt", "--json").json()["is_new"] is False
     lake.ok("predict")
     assert set(lake.read("predictions")["model_id"]) >= {made["model_id"]}
-    again = lake.ok("reproduce", "champion").out  # in the same shards, here
+    again = lake.ok("reproduce", "champion").err  # in the same shards, here
     assert "the model itself" in " ".join(again.split())
     assert "mlp is fitted in one process" in lake(*words, "--head", "mlp").err
     assert "add --engine ray" in lake("train", "--workers", "2").err
