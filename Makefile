@@ -14,6 +14,9 @@ else
 INSTALL := $(IN_VENV) pip install -qq --disable-pip-version-check --no-compile
 endif
 
+# The extras that are locked: all but deep, for the file of PyTorch differs from machine to machine.
+EXTRAS := --extra auth --extra ray --extra s3
+
 PYTEST := $(IN_VENV) pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help
@@ -79,9 +82,9 @@ viewer-library: ## OpenSeadragon for the viewer, by npm, checked against viewer/
 .PHONY: lock
 lock: ## requirements.lock, and deploy's for the image, anew from pyproject.toml; newer versions too: make lock UPGRADE=--upgrade
 	@test -n "$(UV)" || { echo "make lock needs uv: $(PYTHON) -m pip install uv" >&2; exit 1; }
-	$(UV) pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
+	$(UV) pip compile pyproject.toml --group dev $(EXTRAS) --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --no-emit-find-links --quiet $(UPGRADE) --output-file requirements.lock
-	printf 'setuptools>=77\nray[default]>=2.50,<3\n' | $(UV) pip compile pyproject.toml - --all-extras \
+	printf 'setuptools>=77\nray[default]>=2.50,<3\n' | $(UV) pip compile pyproject.toml - $(EXTRAS) \
 		--constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet --output-file deploy/requirements.lock
 
@@ -110,13 +113,14 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# A store that histolake must refuse, for a test, which skips where there is no npm.
+# A store that histolake must refuse, for a test, which skips where npm cannot install it.
 .venv/.s3rver/.installed: | .venv/.locked
 	@mkdir -p $(@D)
-	@if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit --prefix $(@D) s3rver@3.7.1; fi
-	@touch $@
+	@if npm install --silent --no-fund --no-audit --prefix $(@D) s3rver@3.7.1; then touch $@; \
+		else echo "s3rver was not installed: a test of object storage is left out" >&2; fi
 
-# PyTorch, the reference of the encoders' tests, comes as pip finds it: its file differs from machine to machine.
+# PyTorch, for the deep head and as the reference of the encoders' tests, comes as pip finds it: its file differs from
+# machine to machine.
 .venv/.torch: | .venv/.locked
 	@echo "Installing PyTorch for the tests; with CUDA, as it comes for most Linux machines, this is some gigabytes"
 	$(IN_VENV) pip install -qq --disable-pip-version-check --no-compile torch==2.13.0

@@ -12,7 +12,7 @@ from lake import storage
 from udfs.errors import HistolakeError
 
 DEFAULT_LAKE = "data"
-HEADS = ("logistic", "mlp")  # names of those in lake/heads.py
+HEADS = ("logistic", "mlp", "deep")  # names of those in lake/heads.py
 CALIBRATIONS = {"platt": "sigmoid", "temperature": "temperature"}  # our name, scikit-learn's
 
 

@@ -135,13 +135,20 @@ def train(
     with_reviews: Annotated[
         bool, typer.Option("--with-reviews", help="Reviewers' verdicts replace labels; patches in doubt are left out.")
     ] = False,
+    engine: EngineOption = EngineName.local,
+    address: Address = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Shards of the training set on Ray, at most; else as many as it has room for."),
+    ] = None,
+    cpus_per_worker: CpusPerWorker = 1,
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
 ) -> None:
     """Fit the patch classifier on the training slides and make it the champion."""
+    from lake import engines, workflow
     from lake import train as training
-    from lake import workflow
 
     root, run_id = lake_path(lake), _run_id()
     choice = workflow.choose_trained(root, encoder=encoder, patch_set=patch_set, label_rule=label_rule, run_id=run_id)
@@ -154,8 +161,9 @@ def train(
         protocol=protocol,
         with_reviews=with_reviews,
     )
-    with stderr.status(f"training on {choice.patch_set}"):
-        trained = training.train(root, recipe, run_id=run_id)
+    where = Engine(engine, address, cpus_per_worker)
+    with engines.reader(where, workers) as read, stderr.status(f"training on {choice.patch_set}"):
+        trained = training.train(root, recipe, run_id=run_id, read=read)
     if as_json:
         print_json(vars(trained))
         return

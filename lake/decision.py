@@ -8,21 +8,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lake.choices import CALIBRATIONS
+from lake.network import Network
+from lake.selection import Labelled, TrainingSet
 
 HALF = 0.5
 
 
-def calibrated(estimator: Any, method: str, x: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
-    """The fitted classifier with its probabilities moved to what x (n, dims) and y (n,) show; ranks stay.
+def calibrated(estimator: Any, method: str, data: Labelled, rows: NDArray[np.int64]) -> Any:
+    """The fitted classifier with its probabilities moved to what these rows show, which ascend; ranks stay.
 
     method: 'platt' (a logistic regression on the classifier's scores; Platt, Probabilistic Outputs for Support
     Vector Machines, 1999) or 'temperature' (the scores divided by one number; Guo et al., On Calibration of
-    Modern Neural Networks, 2017). Both classes must be in y.
+    Modern Neural Networks, 2017). Both classes must be in the rows.
     """
+    from scipy.special import logit
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 
-    return CalibratedClassifierCV(FrozenEstimator(estimator), method=CALIBRATIONS[method]).fit(x, y)
+    wanted, frozen = CALIBRATIONS[method], FrozenEstimator(estimator)
+    if isinstance(data, TrainingSet) and not hasattr(estimator, "decision_function"):
+        return CalibratedClassifierCV(frozen, method=wanted).fit(data.x[rows], data.y[rows])
+    found = CalibratedClassifierCV(FrozenEstimator(_same()), method=wanted)
+    found.fit(data.log_odds(estimator, rows)[:, None], data.y[rows])
+    if isinstance(estimator, Network):
+        at_0, at_1 = logit(found.predict_proba([[0.0], [1.0]])[:, 1])
+        return estimator.moved(at_1 - at_0, at_0)
+    found.estimator = found.calibrated_classifiers_[0].estimator = frozen
+    found.n_features_in_ = data.dims
+    return found
+
+
+def _same() -> Any:
+    """A classifier whose scores are its one feature: calibrators are fitted to scores, wherever those come from."""
+    from sklearn.linear_model import LogisticRegression
+
+    regression = LogisticRegression()
+    regression.classes_, regression.n_features_in_ = np.array([0, 1]), 1
+    regression.coef_, regression.intercept_ = np.array([[1.0]]), np.array([0.0])
+    return regression
 
 
 def best_threshold(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:

@@ -13,6 +13,7 @@ from lake.choices import Engine, EngineName
 from udfs.errors import HistolakeError
 
 if TYPE_CHECKING:
+    from lake.training_rows import Reader
     from lake.worker import Executor
 
 HERE = "local"  # Ray's word for a cluster that is started on this machine, and ends with this process
@@ -39,17 +40,42 @@ def executor(engine: Engine) -> Iterator[Executor]:
 
         yield local
         return
+    with _joined(engine):
+        from lake.ray_cluster import Cluster, Resources
+
+        yield Cluster(Resources(engine.cpus_per_worker, engine.gpus_per_worker))
+
+
+@contextmanager
+def reader(engine: Engine, workers: int | None) -> Iterator[Reader]:
+    """What reads training sets while the block runs: whole, or in shards of so many workers of a Ray cluster at most.
+
+    Raises HistolakeError as `executor` does.
+    """
+    if engine.name is EngineName.local:
+        if engine.address or workers:
+            raise HistolakeError("--address and --workers are for workers of a cluster: add --engine ray")
+        from lake.training_rows import whole
+
+        yield whole
+        return
+    with _joined(engine):
+        from lake.ray_cluster import Resources
+        from lake.ray_shards import ShardedReader
+
+        yield ShardedReader(Resources(engine.cpus_per_worker), workers)
+
+
+@contextmanager
+def _joined(engine: Engine) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
     except ImportError:
         raise HistolakeError("--engine ray: Ray is not installed here; install it: pip install '.[ray]'") from None
-    from lake.ray_cluster import Cluster, Resources
-
-    address = engine.address or os.environ.get("RAY_ADDRESS") or HERE
-    _join(address)
+    _join(engine.address or os.environ.get("RAY_ADDRESS") or HERE)
     try:
-        yield Cluster(Resources(engine.cpus_per_worker, engine.gpus_per_worker))
+        yield
     finally:
         ray.shutdown()
 

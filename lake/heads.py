@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lake import deep
 from lake.logistic import Problem
 from lake.row_blocks import blocks_of
+from lake.row_sums import Moments, RowSums, Sums
 
 Parameters = Mapping[str, Any]
 Embeddings = NDArray[np.float32]
@@ -21,18 +23,20 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Head:
-    """A kind of classifier, made of scikit-learn's own types only: models are stored without pickle.
+    """A kind of classifier, of scikit-learn's own types only or a `Network`: models are stored without pickle.
 
     about: one sentence. fits(x, y, rows, candidates): the classifiers, with classes 0 and 1, fitted with each of
     the parameters in turn to some rows, given in ascending order, of x (n, dims) float32 and y (n,); the same input
     gives the same classifiers, bit for bit. candidates: the parameters that are compared on held-out slides, the
-    least flexible first; see `lake.selection.choose`.
+    least flexible first; see `lake.selection.choose`. over: the same from sums over rows, wherever those are; None
+    where sums are not enough.
     """
 
     name: str
     about: str
     fits: Callable[[Embeddings, Labels, Labels, Sequence[Parameters]], Iterator[Any]]
     candidates: tuple[Parameters, ...]
+    over: Callable[[Sums, Sequence[Parameters]], Iterator[Any]] | None = None
 
     def fit(self, x: Embeddings, y: Labels, **parameters: Any) -> Any:
         """The classifier fitted to all rows with these parameters."""
@@ -40,6 +44,11 @@ class Head:
 
 
 def logistic(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parameters]) -> Iterator[Any]:
+    """`logistic_over` the sums of rows that this process holds."""
+    return logistic_over(RowSums(x, y, rows), candidates)
+
+
+def logistic_over(sums: Sums, candidates: Sequence[Parameters]) -> Iterator[Any]:
     """StandardScaler and LogisticRegression, for each inverse strength C.
 
     Both classes weigh alike in the fit, because a few tumor patches among many normal ones rank better so;
@@ -49,24 +58,26 @@ def logistic(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parame
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
 
-    scaler, share = _scaler(x, rows), y[rows].mean()
+    moments = sums.moments()
+    scaler, share = scaler_of(moments), moments.counts[1] / moments.counts.sum()
     strengths = [parameters["C"] for parameters in candidates]
-    for strength, (found, steps) in zip(strengths, Problem(x, y, rows, scaler).solutions(strengths), strict=True):
+    solutions = Problem(sums, moments).solutions(strengths)
+    for strength, (found, steps) in zip(strengths, solutions, strict=True):
         regression = LogisticRegression(C=strength, class_weight="balanced")
-        regression.classes_, regression.n_features_in_ = np.array([0, 1]), x.shape[1]
+        regression.classes_, regression.n_features_in_ = np.array([0, 1]), len(found) - 1
         regression.coef_ = found[None, :-1].astype(np.float32)
         regression.intercept_ = (found[-1:] + np.log(share / (1 - share))).astype(np.float32)
         regression.n_iter_ = np.array([steps], np.int32)
         yield Pipeline([("standardscaler", scaler), ("logisticregression", regression)])
 
 
-def _scaler(x: Embeddings, rows: Labels) -> Any:
-    """StandardScaler fitted to rows of x, a block at a time: in one go it would copy them."""
+def scaler_of(moments: Moments) -> Any:
+    """StandardScaler as if it were fitted to the rows that the moments are of."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
-    for block in blocks_of(rows):
-        scaler.partial_fit(x[block])
+    scaler.mean_, scaler.var_, scaler.scale_ = moments.mean, moments.variance, moments.scale
+    scaler.n_features_in_, scaler.n_samples_seen_ = len(moments.mean), np.int64(moments.counts.sum())
     return scaler
 
 
@@ -93,7 +104,7 @@ def mlp(x: Embeddings, y: Labels, rows: Labels, candidates: Sequence[Parameters]
     """
     from sklearn.pipeline import Pipeline
 
-    scaler, known = _scaler(x, rows), y[rows]
+    scaler, known = scaler_of(RowSums(x, y, rows).moments()), y[rows]
     share = known.mean()
     for parameters in candidates:
         joined = _joined(_networks(_scaled(x, rows, scaler), known, **parameters))
@@ -142,12 +153,19 @@ HEADS: dict[str, Head] = {
             "Standard scaling and logistic regression.",
             logistic,
             tuple({"C": strength} for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)),
+            logistic_over,
         ),
         Head(
             "mlp",
             "Standard scaling and small neural networks, averaged: more accurate with thousands of patches, slower.",
             mlp,
             tuple({"alpha": penalty} for penalty in (3.0, 1.0)),
+        ),
+        Head(
+            "deep",
+            "A deeper neural network, by PyTorch (extra `deep`); on Ray too, over more patches than one machine holds.",
+            deep.deep,
+            deep.CANDIDATES,
         ),
     )
 }

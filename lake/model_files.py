@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from lake import mlflow_place, skops_file, storage, store
+from lake.network import Network
 from udfs.errors import ModelError
 
-SKOPS = "skops"
-HEAD_FILE = "head.skops"  # in the folder artifacts/ of MLflow's model
+SKOPS, ONNX = "skops", "onnx"
+HEAD_FILE = "head.skops"  # of a model of histolake 0.1, in the folder artifacts/ of MLflow's model
 OLDER_FILE = "model.skops"  # where histolake 0.1 put it
 
 
-def write(root: Path, model_id: str, content: bytes, run_id: str) -> None:
-    """Keep the model's skops file."""
-    row = {"model_id": model_id, "format": SKOPS, "content": content, "sha256": hashlib.sha256(content).hexdigest()}
+@dataclass(frozen=True)
+class HeadFile:
+    """A classifier as a file. classes: of scikit-learn, which it needs beyond those that skops trusts by itself."""
+
+    format: str
+    content: bytes
+    classes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's, in the folder artifacts/ of MLflow's model."""
+        return f"head.{self.format}"
+
+
+def file_of(estimator: Any) -> HeadFile:
+    """A fitted classifier as a file. Raises ModelError when it holds anything that is not scikit-learn's own."""
+    if isinstance(estimator, Network):
+        return HeadFile(ONNX, estimator.content)
+    content, classes = skops_file.dumps(estimator)
+    return HeadFile(SKOPS, content, tuple(classes))
+
+
+def loaded(file: HeadFile, name: str) -> Any:
+    """The classifier in the file. name: what it belongs to, for messages. Raises ModelError as `skops_file.loads`."""
+    return Network(file.content) if file.format == ONNX else skops_file.loads(file.content, name)
+
+
+def write(root: Path, model_id: str, file: HeadFile, run_id: str) -> None:
+    """Keep the model's file."""
+    digest = hashlib.sha256(file.content).hexdigest()
+    row = {"model_id": model_id, "format": file.format, "content": file.content, "sha256": digest}
     store.put(root, "model_files", [row], run_id)
 
 
 def read(root: Path, model_id: str) -> Any:
-    """The scikit-learn classifier of that model_id: only scikit-learn's own classes are built.
+    """The classifier of that model_id: a network, or scikit-learn's, of which only its own classes are built.
 
     Raises ModelError when the lake has no file of it, the file is not what was written, or holds anything else.
     """
@@ -37,7 +67,7 @@ def read(root: Path, model_id: str) -> Any:
             f"model {model_id}: its file in the table model_files of {root} is not what was written (sha256 "
             f"{found[:12]}…, not {kept['sha256'][:12]}…) and is not loaded; restore the table, or train again"
         )
-    return skops_file.loads(kept["content"], f"model {model_id}")
+    return loaded(HeadFile(kept["format"], kept["content"]), f"model {model_id}")
 
 
 def adopt(root: Path, run_id: str) -> None:
@@ -58,6 +88,6 @@ def adopt(root: Path, run_id: str) -> None:
             line = line_of(skops_file.loads(content, f"{root}: {row['artifact']}"))
         except ModelError:
             continue
-        write(root, row["model_id"], content, run_id)
+        write(root, row["model_id"], HeadFile(SKOPS, content), run_id)
         if line is not None:
             store.put(root, "models", [{**row, **line.columns, "sum_bits": LONG}], run_id)

@@ -32,6 +32,17 @@ class Shipped:
     encoder: ray.ObjectRef[encoder_cache.Files] | None
 
 
+def refuse_other_version(code_version: str) -> str:
+    """The node's address. Raises HistolakeError unless the driver's histolake is the one that is installed here."""
+    node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    if code_version != CODE_VERSION:
+        raise HistolakeError(
+            f"{node}: histolake {CODE_VERSION} is installed there, and {code_version} here; "
+            "install the same version on every node"
+        )
+    return node
+
+
 class RayWorker:
     """An actor. The driver gives it one call at a time, beside which it asks for `seen` and calls `stop`."""
 
@@ -45,12 +56,7 @@ class RayWorker:
 
         Raises HistolakeError naming the node when that cannot be.
         """
-        node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        if shipped.code_version != CODE_VERSION:
-            raise HistolakeError(
-                f"{node}: histolake {CODE_VERSION} is installed there, and {shipped.code_version} here; "
-                "install the same version on every node"
-            )
+        node = refuse_other_version(shipped.code_version)
         if shipped.sha256 and shipped.encoder and not encoder_cache.cached(shipped.sha256):
             encoder_cache.keep(shipped.sha256, ray.get(shipped.encoder))
         job = ray.get(shipped.job)

@@ -7,10 +7,16 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import duckdb
 
 from lake import mlflow_place, models, session, store
 from udfs.errors import ModelError
+
+if TYPE_CHECKING:
+    from lake.selection import Labelled
+    from lake.train import Recipe
 
 TOLERANCE = 1e-6  # least difference that counts as one: the last digits differ from processor to processor
 
@@ -72,29 +78,41 @@ def reproduce(root: Path, wanted: str) -> Reproduction:
     from lake.training_log import measures
 
     row = models.find(root, wanted)
-    recorded = _recorded(root, row)
+    recorded, shards = _recorded(root, row)
     recipe = train.recipe_of(row)
     with session.connect(root, udfs=(), at=store.moment(root, json.loads(row["table_versions"]))) as con:
-        data = train.training_set(con, recipe)
+        data = _data(con, recipe, shards)
     learned = train.learn(data, recipe)
     again = measures(learned, data)
     metrics = [Metric(name, value, again.get(name)) for name, value in sorted(recorded.items())]
     return Reproduction(row, learned.model_id, metrics, _changed_software(root, row))
 
 
-def _recorded(root: Path, row: dict[str, Any]) -> dict[str, float]:
-    """The training's metrics as MLflow has them."""
+def _data(con: duckdb.DuckDBPyConnection, recipe: Recipe, shards: int) -> Labelled:
+    """The training set, in shards if it was: other sums are rounded otherwise."""
+    from lake import training_rows
+    from lake.sharded_set import held_here
+
+    if shards == 1:
+        return training_rows.training_set(con, recipe)
+    parts = training_rows.shards(con, recipe, shards)
+    return held_here([training_rows.training_set(con, recipe, part) for part in parts])
+
+
+def _recorded(root: Path, row: dict[str, Any]) -> tuple[dict[str, float], int]:
+    """The training's metrics as MLflow has them, and the number of shards."""
     client = models.tracking(root)
     from mlflow.exceptions import MlflowException
 
     try:
-        metrics = client.get_run(row["mlflow_run_id"]).data.metrics
+        data = client.get_run(row["mlflow_run_id"]).data
     except MlflowException:
         raise ModelError(
             f"model {row['model_id']}: MLflow's run {row['mlflow_run_id']} is gone from {mlflow_place.place(root)}, "
             "and with it the metrics to compare with"
         ) from None
-    return {name: value for name, value in metrics.items() if name.startswith(("train_", "validation_"))}
+    metrics = {name: value for name, value in data.metrics.items() if name.startswith(("train_", "validation_"))}
+    return metrics, int(data.params.get("shards", 1))
 
 
 def _changed_software(root: Path, row: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -275,7 +275,7 @@ MODEL_FILES = Table(
     ("model_id",),
     _columns(
         model_id=("VARCHAR", "see models"),
-        format=("VARCHAR", "'skops': scikit-learn's own classes, nothing pickled"),
+        format=("VARCHAR", "'skops': scikit-learn's own classes, nothing pickled; 'onnx': a network"),
         content=("BLOB", "the file"),
         sha256=("VARCHAR", "of content, hexadecimal; another is refused"),
     ),

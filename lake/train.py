@@ -8,19 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from lake import model_files, models, session, skops_file, store
+from lake import deep, model_files, models, session, store
 from lake.choices import CALIBRATIONS
 from lake.decision import best_threshold, calibrated
 from lake.heads import HEADS
 from lake.linear import line_of
-from lake.selection import Chosen, TrainingSet, choose
-from lake.sql_files import query
+from lake.selection import Chosen, Labelled, choose, has_both_classes
+from lake.training_rows import Reader, useful, whole
 from udfs.errors import ModelError
 
 TABLES_READ = ("slides", "annotations", "patches", "labels", "features", "runs")  # runs: which annotations hold
@@ -98,17 +94,19 @@ class Trained:
     is_champion: bool
 
 
-def train(root: Path, recipe: Recipe, *, run_id: str) -> Trained:
+def train(root: Path, recipe: Recipe, *, run_id: str, read: Reader = whole) -> Trained:
     """Fit the recipe's head, choose all that is to be chosen without looking at test, log and register it.
 
-    The model becomes the champion, unless its protocol let it see patches of test slides. Raises ModelError
-    when there is nothing to learn from, or to calibrate on.
+    read: what reads the training set; see `engines.reader`. The model becomes the champion, unless its protocol let
+    it see patches of test slides. Raises ModelError when there is nothing to learn from, or to calibrate on.
     """
     with session.connect(root, read_only=False, udfs=()) as con:
         versions = {name: number for name, number in session.versions(con).items() if name in recipe.tables}
         row = _trained_on(root, recipe, versions)
         if row is None:
-            data = training_set(con, recipe)
+            if recipe.head == "deep":
+                deep.pytorch()  # before rows are read
+            data = useful(read(con, root, recipe), recipe)
             tiling = con.execute(
                 "select patch_px, mpp from patch_sets where patch_set = $name", {"name": recipe.patch_set}
             ).pl()
@@ -128,13 +126,13 @@ def train(root: Path, recipe: Recipe, *, run_id: str) -> Trained:
             **tiling.row(0, named=True),
             **_line_columns(learned, data),
             "model_id": learned.model_id,
-            "dims": data.x.shape[1],
+            "dims": data.dims,
             "threshold": learned.threshold,
             "training_slides": json.dumps(np.unique(data.slides[~data.is_validation]).tolist()),
             "table_versions": json.dumps(versions),
             "code_version": store.CODE_VERSION,
         }
-        model_files.write(root, learned.model_id, skops_file.dumps(learned.estimator)[0], run_id)
+        model_files.write(root, learned.model_id, model_files.file_of(learned.estimator), run_id)
         store.put(root, "models", [row], run_id)
     is_champion = recipe.protocol == BY_SLIDE
     if is_champion:
@@ -143,10 +141,10 @@ def train(root: Path, recipe: Recipe, *, run_id: str) -> Trained:
     return Trained(*identity, metrics, is_new=is_new, is_champion=is_champion)
 
 
-def _line_columns(learned: Learned, data: TrainingSet) -> dict[str, Any]:
+def _line_columns(learned: Learned, data: Labelled) -> dict[str, Any]:
     """What SQL's predict computes with, where the model is linear."""
     line = line_of(learned.estimator)
-    return {} if line is None else {**line.columns, "sum_bits": line.sum_bits(data.x)}
+    return {} if line is None else {**line.columns, "sum_bits": data.sum_bits(line)}
 
 
 def _trained_on(root: Path, recipe: Recipe, versions: Mapping[str, int]) -> dict[str, Any] | None:
@@ -164,50 +162,7 @@ def _without_ledger(versions: Mapping[str, int]) -> dict[str, int]:
     return {name: number for name, number in versions.items() if name != "runs"}
 
 
-def training_set(con: duckdb.DuckDBPyConnection, recipe: Recipe) -> TrainingSet:
-    """The rows of sql/training_set.sql.
-
-    Raises ModelError when no row of the training split is there, or only one class is.
-    """
-    rows = con.execute(query("training_set"), recipe.selection).to_arrow_table()
-    data = TrainingSet(
-        _embeddings(con, rows, recipe),
-        rows["label"].to_numpy().astype(np.int64),
-        rows["slide_id"].to_numpy().astype(str),
-        rows["split"].to_numpy() == "validation",
-    )
-    described = f"patch_set {recipe.patch_set}, encoder_id {recipe.encoder_id}, label_rule {recipe.label_rule}"
-    in_training = data.y[~data.is_validation]
-    if not len(in_training):
-        raise ModelError(
-            f"no labelled patch of a training slide has features ({described}); "
-            "ingest annotations, or give slides the split 'train', then `histolake run`"
-        )
-    if len(np.unique(in_training)) < 2:
-        only = "tumor" if in_training[0] else "normal"
-        raise ModelError(
-            f"all {len(in_training)} labelled training patches are {only} ({described}); "
-            "ingest slides or annotations with the other class into the training split"
-        )
-    return data
-
-
-def _embeddings(con: duckdb.DuckDBPyConnection, rows: pa.Table, recipe: Recipe) -> NDArray[np.float32]:
-    """The embeddings (n, dims) of the training set's rows, put into place as they are read: they are held once."""
-    con.register("chosen_patches", rows.select(["slide_id", "x", "y", "position"]))
-    which = {"patch_set": recipe.patch_set, "encoder_id": recipe.encoder_id}
-    found = np.empty((len(rows), 0), np.float32)
-    for batch in con.execute(query("training_embeddings"), which).to_arrow_reader(2048):
-        if not found.size:
-            found = np.empty((len(rows), len(batch["embedding"][0])), np.float32)
-        if pc.unique(pc.list_value_length(batch["embedding"])).to_pylist() != [found.shape[1]]:
-            raise ModelError("embeddings of one encoder differ in length; `histolake check` names the rows")
-        found[batch["position"]] = batch["embedding"].flatten().to_numpy().reshape(len(batch), -1)
-    con.unregister("chosen_patches")
-    return found
-
-
-def learn(data: TrainingSet, recipe: Recipe) -> Learned:
+def learn(data: Labelled, recipe: Recipe) -> Learned:
     """Choose the parameters of the recipe's head, fit it to the training split, calibrate it, choose its threshold.
 
     Writes nothing. The same data and recipe give the same classifier, bit for bit, whatever the number of threads:
@@ -218,7 +173,7 @@ def learn(data: TrainingSet, recipe: Recipe) -> Learned:
 
     head = HEADS[recipe.head]
     held = data.is_validation
-    if recipe.calibration in CALIBRATIONS and not data.has_both_classes(held):
+    if recipe.calibration in CALIBRATIONS and not has_both_classes(data.y[held]):
         raise ModelError(
             f"--calibration {recipe.calibration}: no tumor or no normal patch is labelled on validation slides; "
             "give slides of both kinds the split 'validation', or train with --calibration none"
@@ -227,8 +182,8 @@ def learn(data: TrainingSet, recipe: Recipe) -> Learned:
         chosen = choose(head, data)
         estimator, probabilities = chosen.estimator, chosen.probabilities
         if recipe.calibration in CALIBRATIONS:
-            estimator = calibrated(estimator, recipe.calibration, data.x[held], data.y[held])
-            probabilities = np.asarray(estimator.predict_proba(data.x[held])[:, 1], np.float64)
+            estimator = calibrated(estimator, recipe.calibration, data, np.flatnonzero(held))
+            probabilities = data.probability(estimator, np.flatnonzero(held))
     threshold = best_threshold(chosen.labels, probabilities)
     model_id = str(hash_of([asdict(recipe), estimator, threshold], hash_name="sha1"))[:12]
     return Learned(model_id, estimator, threshold, chosen)

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lake import mlflow_place, models, skops_file
-from lake.model_files import HEAD_FILE
-from lake.selection import TrainingSet
+from lake import mlflow_place, model_files, models
+from lake.deep import REPORT
+from lake.selection import Labelled
 from lake.training_plots import figures
 
 if TYPE_CHECKING:
     from lake.train import Learned
 
-SERVED = Path(__file__).with_name("served_model.py")
-SERVED_WITH = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")  # what that script imports
+SERVED = {  # by the format of the head's file: the script that serves it, and what that imports
+    model_files.SKOPS: ("served_model.py", ("mlflow", "numpy", "pandas", "scikit-learn", "skops")),
+    model_files.ONNX: ("served_network.py", ("mlflow", "numpy", "onnxruntime", "pandas")),
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Logged:
 
 
 def log(
-    root: Path, learned: Learned, data: TrainingSet, parameters: Mapping[str, Any], versions: Mapping[str, int]
+    root: Path, learned: Learned, data: Labelled, parameters: Mapping[str, Any], versions: Mapping[str, int]
 ) -> Logged:
     """Write the MLflow run, and make the model a version of the registered model.
 
@@ -49,11 +51,14 @@ def log(
     metrics = measures(learned, data)
     with mlflow.start_run() as run:
         mlflow.log_params({**parameters, **chosen.parameters, "chosen_by": chosen.how, "threshold": learned.threshold})
-        mlflow.log_params({"train_patches": int((~data.is_validation).sum()), "dims": data.x.shape[1]})
+        mlflow.log_params({"train_patches": int((~data.is_validation).sum()), "dims": data.dims})
+        mlflow.log_param("shards", data.shards)
         mlflow.log_params({f"version_{name}": number for name, number in versions.items()})
         mlflow.log_metrics(metrics)
         for step, (_, auc) in enumerate(chosen.tried):
             mlflow.log_metric("selection_auc", auc, step=step)
+        for step, loss in enumerate(getattr(learned.estimator, "losses", ()), start=1):
+            mlflow.log_metric("training_loss", loss, step=step * REPORT)
         mlflow.log_dict({"tried": [{**tried, "auc": auc} for tried, auc in chosen.tried]}, "selection.json")
         for name, figure in figures(scores, learned.threshold).items():
             mlflow.log_figure(figure, name)
@@ -69,7 +74,7 @@ def log(
     return Logged(columns, metrics)
 
 
-def measures(learned: Learned, data: TrainingSet) -> dict[str, float]:
+def measures(learned: Learned, data: Labelled) -> dict[str, float]:
     """The metrics of a training by MLflow's names: of each split those of `_measures`."""
     scores = _scores(learned, data)
     return {
@@ -79,7 +84,7 @@ def measures(learned: Learned, data: TrainingSet) -> dict[str, float]:
     }
 
 
-def _scores(learned: Learned, data: TrainingSet) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+def _scores(learned: Learned, data: Labelled) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Labels and probabilities of each split."""
     splits = {"train": ~data.is_validation, "validation": data.is_validation}
     return {
@@ -89,32 +94,33 @@ def _scores(learned: Learned, data: TrainingSet) -> dict[str, tuple[NDArray[np.i
     }
 
 
-def _log_model(learned: Learned, data: TrainingSet) -> Any:
-    """Log the whole head: embeddings in, probability and decision out, as lake/served_model.py serves it."""
+def _log_model(learned: Learned, data: Labelled) -> Any:
+    """Log the whole head: embeddings in, probability and decision out, as the scripts in `SERVED` serve it."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), (-1, data.x.shape[1]))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, data.dims))]),
         Schema([ColSpec("double", "probability"), ColSpec("long", "decision")]),
     )
+    file = model_files.file_of(learned.estimator)
+    script, packages = SERVED[file.format]
     with TemporaryDirectory() as folder:
-        head, decision = Path(folder) / HEAD_FILE, Path(folder) / "decision.json"
-        content, classes = skops_file.dumps(learned.estimator)
-        head.write_bytes(content)
-        decision.write_text(json.dumps({"threshold": learned.threshold, "classes": classes}), encoding="utf-8")
+        head, decision = Path(folder) / file.name, Path(folder) / "decision.json"
+        head.write_bytes(file.content)
+        decision.write_text(json.dumps({"threshold": learned.threshold, "classes": file.classes}), encoding="utf-8")
         return mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(SERVED),
+            python_model=str(Path(__file__).with_name(script)),
             artifacts={"head": str(head), "decision": str(decision)},
             signature=signature,
-            input_example=data.x[:2],
-            pip_requirements=[f"{name}=={version(name)}" for name in SERVED_WITH],
+            input_example=data.example,
+            pip_requirements=[f"{name}=={version(name)}" for name in packages],
         )
 
 
-def _log_inputs(root: Path, data: TrainingSet, versions: Mapping[str, int]) -> None:
+def _log_inputs(root: Path, data: Labelled, versions: Mapping[str, int]) -> None:
     """Record each Delta table at its version as an input of the MLflow run."""
     import mlflow
     import pandas as pd

@@ -6,6 +6,7 @@
 -- params    $patch_set, $encoder_id, $label_rule   which labels meet which features
 --           $protocol, $with_reviews               which side a patch stands on, and whose word counts: see the
 --                                                  view training_patches
+--           $first, $last                          the first and the last slide of a shard; NULL for all slides
 
 select
     slide_id,
@@ -21,4 +22,5 @@ where
     and (label_rule = $label_rule or label_rule is null)
     and protocol = $protocol
     and with_reviews = $with_reviews
+    and ($first is null or slide_id between $first and $last)
 order by position

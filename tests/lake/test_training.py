@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, TestLake
 
-from lake import row_blocks, session, store, train
+from lake import model_files, row_blocks, session, store, train, training_rows
 from lake.decision import best_threshold, calibrated
 from lake.heads import HEADS
 from lake.selection import TrainingSet, choose
@@ -48,7 +47,7 @@ def recipe_of(lake: TestLake) -> Recipe:
 def rows_of(lake: TestLake, recipe: Recipe) -> TrainingSet:
     """The training set of a recipe."""
     with session.connect(lake.root, udfs=()) as con:
-        return train.training_set(con, recipe)
+        return training_rows.training_set(con, recipe)
 
 
 RECIPE = Recipe("patches", "encoder", "centre")
@@ -122,16 +121,14 @@ def test_all_that_is_chosen_is_part_of_the_models_identity() -> None:
 
 
 @pytest.mark.slow
-def test_every_head_keeps_the_promises_of_a_head(tmp_path: Path) -> None:
-    from lake import skops_file
-
+def test_every_head_keeps_the_promises_of_a_head() -> None:
     data = overlapping(600)
     for name, head in HEADS.items():
         learned = learn(data, replace(RECIPE, head=name))
         probability = learned.estimator.predict_proba(data.x)[:, 1]
         assert probability[data.y == 1].mean() > probability[data.y == 0].mean()
-        content, _ = skops_file.dumps(learned.estimator)
-        assert np.array_equal(skops_file.loads(content, name).predict_proba(data.x)[:, 1], probability)
+        again = model_files.loaded(model_files.file_of(learned.estimator), name)
+        assert np.array_equal(again.predict_proba(data.x)[:, 1], probability)
         assert learn(data, replace(RECIPE, head=name)).model_id == learned.model_id
         assert head.about.endswith(".")
 
@@ -186,7 +183,7 @@ def test_calibration_on_validation_keeps_ranks_and_makes_probabilities_truer(met
     rng = np.random.default_rng(0)
     few, held, fresh = (overlapping(rows, 60, seed=seed) for seed, rows in enumerate((240, 400, 4000)))
     overconfident = HEADS["logistic"].fit(few.x, few.y, C=100.0)
-    moved = calibrated(overconfident, method, held.x, held.y)
+    moved = calibrated(overconfident, method, held, np.arange(400))
     before, after = (each.predict_proba(fresh.x)[:, 1].astype(float) for each in (overconfident, moved))
     assert log_loss(fresh.y, after) < log_loss(fresh.y, before) - 0.1
     a, b = rng.integers(0, len(before), (2, 2000))
