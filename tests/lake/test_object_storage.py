@@ -374,7 +374,7 @@ def test_without_the_extra_it_is_told_what_to_install(told: pytest.MonkeyPatch) 
 
 def test_what_the_store_does_is_no_slide_s_fault() -> None:
     """As DuckDB hands it on: a unit would be recorded as failed, and not be done again."""
-    with pytest.raises(StorageError, match="^s3://bucket/a: the connection broke$"):
+    with pytest.raises(StorageError, match=r"^s3://bucket/a: the connection broke$"):
         raise_if_general(duckdb.IOException("IO Error: StorageError: s3://bucket/a: the connection broke\n\nAt:\n  x"))
     raise_if_general(duckdb.IOException("IO Error: the slide cannot be read"))
 
