@@ -34,7 +34,7 @@ class Committer:
         self._versions = json.dumps(versions, sort_keys=True)
         self._waiting: list[Result] = []
         self._flushed = 0
-        self._due = time.monotonic()  # the first result is committed at once
+        self._due = time.monotonic() + COMMIT_SECONDS
 
     def add(self, result: Result) -> list[Outcome]:
         """Keep a result, and commit what is kept when it is time or there is much; returns what is committed now."""

@@ -146,8 +146,15 @@ def test_embeddings_of_another_length(full_lake: TestLake) -> None:
     features = full_lake.read("features")
     wrong = features.with_columns(embedding=pl.lit([0.0, 1.0], pl.List(pl.Float32)), patch_set=pl.lit("other"))
     tiling = full_lake.read("patch_sets").with_columns(patch_set=pl.lit("other"))
-    store.put(full_lake.root, "features", wrong.to_dicts()[:1], "test")
     store.put(full_lake.root, "patch_sets", tiling.to_dicts(), "test")
+    row = wrong.to_dicts()[0]
+    identity = {"patch_set": "other", "encoder_id": row["encoder_id"]}
+    done = store.entry(
+        "features", run_id="test", rows=1, slide_id=row["slide_id"], identity=identity, part=row["part"],
+        fingerprint=row["fingerprint"],
+    )  # fmt: skip
+    rows = pa.Table.from_pylist([row], schema=TABLES["features"].schema)
+    store.replace(full_lake.root, "features", rows, [], [done])
     assert full_lake("check").status == 1
     refused(full_lake("predict"), "takes embeddings of 6 numbers", "2")
 

@@ -12,6 +12,7 @@ from lake.choices import CALIBRATIONS
 from lake.decision import calibrated
 from lake.heads import HEADS
 from lake.linear import line_of
+from lake.selection import TrainingSet
 
 
 def overlapping(patches: int, dims: int, away: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -21,12 +22,17 @@ def overlapping(patches: int, dims: int, away: float) -> tuple[np.ndarray[Any, A
     return x, ((x - x.mean(axis=0))[:, :8].sum(axis=1) + 3 * rng.standard_normal(patches) > 1).astype(np.int64)
 
 
+def held(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> TrainingSet:
+    """Patches that are held out of the fit."""
+    return TrainingSet(x, y, np.full(len(x), "validation"), np.full(len(x), True))
+
+
 @pytest.mark.parametrize("calibration", ["none", *CALIBRATIONS])
 def test_a_line_gives_scikit_learns_probabilities(calibration: str) -> None:
     x, y = overlapping(900, 60, away=2)
     estimator = HEADS["logistic"].fit(x, y, C=0.1)
     if calibration in CALIBRATIONS:
-        estimator = calibrated(estimator, calibration, x[::2], y[::2])
+        estimator = calibrated(estimator, calibration, held(x, y), np.arange(0, len(x), 2))
     line = line_of(estimator)
     assert line is not None
     assert line.slopes.dtype == np.float32
@@ -40,7 +46,7 @@ def test_other_classifiers_have_none() -> None:
 
     x, y = overlapping(200, 5, away=0)
     assert line_of(GaussianNB().fit(x, y)) is None
-    assert line_of(calibrated(GaussianNB().fit(x, y), "platt", x, y)) is None
+    assert line_of(calibrated(GaussianNB().fit(x, y), "platt", held(x, y), np.arange(len(x)))) is None
     assert (
         line_of(CalibratedClassifierCV(HEADS["logistic"].fit(x, y, C=0.1), cv=3).fit(x, y)) is None
     )  # a mean of three
