@@ -124,7 +124,16 @@ def table(measured: dict[str, Any]) -> str:
         for each in measured["figures"]
     ]
     columns = ("table", "writers", "slides", "commits/s", "slides/hour")
-    return f"{report.grid(columns, rows)}\n\n{measured['machine']}."
+    return f"{report.grid(columns, rows)}\n\n{ceiling(measured['figures'])} {measured['machine']}."
+
+
+def ceiling(figures: list[dict[str, Any]]) -> str:
+    """What most writers reach by either way, in a sentence."""
+    writers = max(each["writers"] for each in figures)
+    most = {each["commit"]: each for each in figures if each["writers"] == writers}
+    alone, grouped = (f"{most[way]['slides_per_hour']:,.0f}" for way in ("one a commit", "grouped"))
+    stage = most["grouped"]["table"]
+    return f"{writers} writers of {stage} commit {alone} slides an hour one by one, and {grouped} grouped."
 
 
 if __name__ == "__main__":
