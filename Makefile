@@ -35,11 +35,11 @@ app: install ## the app, in the browser
 	.venv/bin/histolake app
 
 .PHONY: test
-test: has-browser install .venv/.torch ## the tests; some of them: make test TESTS='tests/lake -k heatmap'
+test: has-browser install .venv/.torch .venv/.s3rver/.installed ## the tests; some of them: make test TESTS='tests/lake -k heatmap'
 	$(PYTEST) -m 'not slow and not acceptance' $(TESTS)
 
 .PHONY: test-slow
-test-slow: has-browser install .venv/.torch ## the tests that take minutes: the demo, the notebook, real tissue
+test-slow: has-browser install .venv/.torch .venv/.s3rver/.installed ## the tests that take minutes: the demo, the notebook, real tissue
 	$(PYTEST) -m 'slow or acceptance' $(TESTS)
 
 .PHONY: bench-accuracy
@@ -113,7 +113,14 @@ endif
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# PyTorch, for the deep head and as the reference of the encoders' tests, comes as pip finds it: its file differs from machine to machine.
+# A store that histolake must refuse, for a test, which skips where there is no npm.
+.venv/.s3rver/.installed: | .venv/.locked
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then npm install --silent --no-fund --no-audit --prefix $(@D) s3rver@3.7.1; fi
+	@touch $@
+
+# PyTorch, for the deep head and as the reference of the encoders' tests, comes as pip finds it: its file differs from
+# machine to machine.
 .venv/.torch: | .venv/.locked
 	@echo "Installing PyTorch for the tests; with CUDA, as it comes for most Linux machines, this is some gigabytes"
 	$(IN_VENV) pip install -qq --disable-pip-version-check --no-compile torch==2.13.0

@@ -2,8 +2,8 @@
 
 Each writer is a process that has its rows at once, as no worker has that computes them: what is measured is the
 ceiling that commits put on a cluster. `one a commit` commits every slide by itself; `grouped` is lake/commits.py as
-workers use it. Slides have 8,192 patches. `python bench/commit_rate.py [PLACE]`: a folder, or an address in object
-storage, to make lakes in.
+workers use it. Slides have 8,192 patches. `python bench/commit_rate.py [PLACE [TABLE …]]`: a folder, or an
+address in object storage, to make lakes in.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ import pyarrow as pa
 import report
 from lake_rows import PART, slides_of
 
-from lake import commits, sql_files, store
+from lake import commits, sql_files, storage, store
 from lake.choices import lake_path
 from lake.commits import Committer
 from lake.units import Result, Unit
@@ -93,19 +94,21 @@ def measure(folder: Path, stage: str, writers: int, is_grouped: bool) -> dict[st
 
 def main() -> None:
     """Measure, and write down."""
+    machine = f"{report.machine()}, load {os.getloadavg()[0]:.1f} before"
     with tempfile.TemporaryDirectory(prefix="histolake-bench-") as temporary:
-        folder = lake_path(sys.argv[1] if len(sys.argv) > 1 else temporary)
+        place, *tables = sys.argv[1:] or [temporary]
+        folder = lake_path(place)
         found = [
             measure(folder, stage, writers, is_grouped)
-            for stage, counts in WRITERS.items()
-            for writers in counts
+            for stage in tables or WRITERS
+            for writers in WRITERS[stage]
             for is_grouped in (False, True)
         ]
-    place = "object_storage" if str(folder).startswith("s3://") else "folder"
+    kind = "object_storage" if storage.is_remote(folder) else "folder"
     kept = report.ROOT / "bench" / "commit_rate.json"
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    known[place] = {"machine": report.machine(), "figures": found}
-    report.write("commit_rate", known, "ray.md", {place: table(known[place])})
+    known[kind] = {"machine": machine, "figures": found}
+    report.write("commit_rate", known, "ray.md", {kind: table(known[kind])})
 
 
 def table(measured: dict[str, Any]) -> str:

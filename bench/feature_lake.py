@@ -41,10 +41,10 @@ def write(root: Path, splits: Mapping[str, int], patches: int, dims: int) -> Non
     mixing = np.random.default_rng(0).standard_normal((LATENT, dims), np.float32)
     mixing *= (np.arange(1, LATENT + 1, dtype=np.float32) ** -0.5)[:, None]
     for number, slide in enumerate(slides):
-        columns = _patches(slide)
+        columns = patches_of(slide)
         tiling = {"patch_set": PATCH_SET}
         add(root, "patches", [columns], [*parts("patches", slide, tiling)])
-        columns["embedding"] = _embeddings(columns, number, mixing)
+        columns["embedding"] = embeddings(columns, number, mixing)
         add(root, "features", [columns], [*parts("features", slide, {**tiling, "encoder_id": ENCODER})])
     labelling = {"patch_set": PATCH_SET, "label_rule": "centre", "min_covered": None, "kind": "area"}
     run_stage(root, stages(root)["labels"], labelling, run_id="bench")
@@ -95,7 +95,7 @@ def _write_slides(root: Path, slides: list[Slide], sides: list[str]) -> None:
     store.replace(root, "annotations", pa.Table.from_pylist(shapes, schema=TABLES["annotations"].schema), [], loads)
 
 
-def _patches(slide: Slide) -> dict[str, Any]:
+def patches_of(slide: Slide) -> dict[str, Any]:
     """Columns of the slide's patches: a grid, row by row."""
     row, column = np.divmod(np.arange(slide.patches), SIDE)
     return {
@@ -115,7 +115,7 @@ def _patches(slide: Slide) -> dict[str, Any]:
     }
 
 
-def _embeddings(columns: Mapping[str, Any], number: int, mixing: NDArray[np.float32]) -> pa.Array:
+def embeddings(columns: Mapping[str, Any], number: int, mixing: NDArray[np.float32]) -> pa.Array:
     """Embeddings of a slide's patches, as the column of `features`."""
     rng = np.random.default_rng([1, number])
     y, x = (np.asarray(columns[name]) / (SIDE * SPAN) for name in "yx")

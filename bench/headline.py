@@ -22,9 +22,9 @@ ACCURACY = "87 %, patches split at random"
 
 def table(results: Mapping[str, Any]) -> str:
     """The table, with what was measured so far."""
-    crops = _figure(results, "crop", "crop at 299 px, gridded")
-    whole = _figure(results, "slide", f"{PATCHES:,} patches cropped")
-    slide = _figure(results, "slide", "unseen slide to heatmap")
+    crops = figure(results, "crop", "crop at 299 px, gridded")
+    whole = figure(results, "slide", f"{PATCHES:,} patches cropped")
+    slide = figure(results, "slide", "unseen slide to heatmap")
     price = PRICE["AMX" if "AMX" in results_machine(results) else ""]
     cropping = None if crops is None else PATCHES / crops["value"] / 60
     least, most = (count * WORKER_PRICE * (CROPPING + TRAINING) / 60 for count in WORKERS)
@@ -54,7 +54,7 @@ def results_machine(results: Mapping[str, Any]) -> str:
     return str(results.get("slide", {}).get("machine", "")).partition(", Python")[0]
 
 
-def _figure(results: Mapping[str, Any], part: str, start: str) -> Mapping[str, Any] | None:
+def figure(results: Mapping[str, Any], part: str, start: str) -> Mapping[str, Any] | None:
     """The first figure of a part whose name begins so, if it was measured."""
     for figure in results.get(part, {}).get("figures", []):
         if figure["what"].startswith(start) and figure["value"] is not None:

@@ -81,7 +81,7 @@ def _lookup(root: Path) -> str:
     step("a slide's files by Delta", lambda: table.file_uris(file_pruning_predicate=[("slide_id", "=", middle)]))
     files = step("index of files", lambda: Files(str(root / "features"), table))
     step("a slide's files by the index", lambda: files.of(middle))
-    step("all files are there", files.missing)
+    step("all files are there", lambda: files.missing)
     return middle
 
 

@@ -23,7 +23,7 @@ from lake_rows import PART, entry, slides_of
 
 from lake import store
 from lake.sql_files import SQL
-from lake.store import Replacement
+from lake.store import Replacement, Value
 from lake.tables import RUNS, TABLES
 
 PATCHES = 10_000  # of a slide
@@ -121,7 +121,7 @@ def _write_slides(root: Path, con: duckdb.DuckDBPyConnection, slides: int) -> No
 def _write_log(root: Path, con: duckdb.DuckDBPyConnection, stage: str, slides: int) -> None:
     """A checkpoint at the version that so many commits would have come to, made of one real commit's."""
     [slide] = slides_of({"slide 0000000": 10})
-    unit = {"slide_id": slide.slide_id, "part": 0, "bucket": slide.bucket}
+    unit: dict[str, Value] = {"slide_id": slide.slide_id, "part": 0, "bucket": slide.bucket}
     store.replace(root, stage, lakes.unit_rows(stage, (slide, 0)), [Replacement(unit)], [])
     table = store.open_table(root, stage)
     table.create_checkpoint()

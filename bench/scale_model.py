@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import headline
+import race
 import report
 from scale_lake import PATCHES
 
@@ -40,13 +41,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Log:
-    """What files in a table's log cost: seconds a commit without any, and for each; to open; bytes of a checkpoint."""
+    """What grows with a lake: seconds, and bytes of memory and of a checkpoint, for each file of a table or slide."""
 
     commit: float
     commit_a_file: float
     open_a_file: float
     memory_a_file: float
     checkpoint_a_file: float
+    connect_a_slide: float
+    plan_a_slide: float
 
 
 def tables(kept: Mapping[str, Any], speed: Mapping[str, Any]) -> dict[str, str]:
@@ -75,15 +78,17 @@ def _log(sizes: Mapping[str, Any]) -> Log:
         slope("open features"),
         (large["open features"]["memory"] - large["nothing"]["memory"]) / many * 2**20,
         large["checkpoint of features"]["bytes"] / many,
+        slope("connect") * 2,
+        slope("plan predictions, all to do") * 2,
     )
 
 
 def _stages(constants: Mapping[str, float], speed: Mapping[str, Any]) -> list[Stage]:
-    scored = headline._figure(speed, "slide", "unseen slide to heatmap")
+    scored = headline.figure(speed, "slide", "unseen slide to heatmap")
     if scored is None:
         raise ValueError("bench/results.json: the part slide was not measured")
-    patches = int(re.sub(r"\D", "", str(re.search(r"([\d,]+) patches", scored["what"]))[-20:]) or 0) or PATCHES
-    run = float(re.search(r"run ([\d.]+) s", scored["note"])[1])  # type: ignore[index]
+    patches = _said(r"([\d,]+) patches", scored["what"])
+    run = _said(r"run ([\d.]+) s", scored["note"])
     embedded = {dims: _value(speed, "embed", f"features of {name}, fp32") for dims, name in
                 ((1280, "efficientnet_lite0"), (2048, "inception_v3"))}  # fmt: skip
     found = [_small("patches", 1, constants, 1 / max(1.0, run - patches / embedded[1280]))]
@@ -95,13 +100,21 @@ def _stages(constants: Mapping[str, float], speed: Mapping[str, Any]) -> list[St
     return [*found, _small("predictions", 2, constants, predicted / PATCHES)]
 
 
+def _said(pattern: str, text: str) -> float:
+    """The number that the figure's words tell."""
+    found = re.search(pattern, text)
+    if found is None:
+        raise ValueError(f"bench/results.json: {text!r} tells no {pattern}")
+    return float(found[1].replace(",", ""))
+
+
 def _small(name: str, files: int, constants: Mapping[str, float], rate: float) -> Stage:
     row = constants[f"{name}, bytes a row, merged"]
     return Stage(name, row, files, row * PATCHES / FILE_BYTES, rate)
 
 
 def _value(speed: Mapping[str, Any], part: str, start: str) -> float:
-    figure = headline._figure(speed, part, start)
+    figure = headline.figure(speed, part, start)
     if figure is None:
         raise ValueError(f"bench/results.json: no figure {start!r}")
     return float(figure["value"])
@@ -115,6 +128,8 @@ def _constants(constants: Mapping[str, float], log: Log) -> str:
         ("a file in a log: microseconds of every commit", f"{log.commit_a_file * 1e6:.3g}"),
         ("a file in a log: bytes of a checkpoint", f"{log.checkpoint_a_file:,.0f}"),
         ("a commit to an empty table, with its ledger, s", f"{log.commit:.3g}"),
+        ("a slide, five files: microseconds to open the lake", f"{log.connect_a_slide * 1e6:.3g}"),
+        ("a slide, two units: microseconds to plan predictions", f"{log.plan_a_slide * 1e6:.3g}"),
     ]
     return report.grid(("constant", "measured"), rows)
 
@@ -140,7 +155,12 @@ def _storage(stages: list[Stage], log: Log) -> str:
         )
     columns = ("table", "stored", "a month", "files", "files, maintained", "opened in", "opened in, maintained")
     more = ("a checkpoint", "all checkpoints", "all checkpoints, maintained")
-    return report.grid((*columns, *more), rows)
+    whole = (
+        "Opening a lake as written, of patches, one kind of features and predictions, takes "
+        f"{SLIDES * log.connect_a_slide:.0f} s of processor time, and "
+        f"planning its predictions {SLIDES * log.plan_a_slide:.0f} s where none is done."
+    )
+    return f"{report.grid((*columns, *more), rows)}\n\n{whole}"
 
 
 def _engines(stages: list[Stage], log: Log) -> str:
@@ -158,8 +178,8 @@ def _engines(stages: list[Stage], log: Log) -> str:
             (
                 each.name,
                 f"${hours * price:,.0f}",
-                *(f"{hours / count / 24:,.3g}" for count in WORKERS),
-                *(f"{seconds / HOUR / 24:,.2g}" for seconds in serial.values()),
+                *(race.amount(hours / count / 24) for count in WORKERS),
+                *(race.amount(seconds / HOUR / 24) for seconds in serial.values()),
                 f"{hours * HOUR / serial['maintained']:,.0f}",
                 f"{hours * HOUR / serial['grouped']:,.0f}",
                 f"{gigabits:.2g}" if "features" in each.name or each.name == "patches" else "none",

@@ -26,7 +26,7 @@ import pyarrow as pa
 import report
 import scale_lake
 import scale_model
-from feature_lake import LATENT, _embeddings, _patches
+from feature_lake import LATENT, embeddings, patches_of
 from lake_rows import PART, as_rows, entry, slides_of
 
 from lake import maintenance, store
@@ -122,9 +122,9 @@ def _features(root: Path, dims: int) -> dict[str, float]:
     store.create(root)
     mixing = np.random.default_rng(0).standard_normal((LATENT, dims), np.float32)
     [slide] = slides_of({"slide": scale_lake.PATCHES - PART})
-    columns = {**_patches(slide), "bucket": 0}
+    columns = {**patches_of(slide), "bucket": 0}
     for number in range(12):
-        columns |= {"slide_id": f"slide {number:02d}", "embedding": _embeddings(columns, number, mixing)}
+        columns |= {"slide_id": f"slide {number:02d}", "embedding": embeddings(columns, number, mixing)}
         rows = as_rows(columns, TABLES["features"].schema)
         written = entry("features", slide, {"patch_set": "p", "encoder_id": "e"}, rows=rows.num_rows)
         store.replace(root, "features", rows, [], [written])

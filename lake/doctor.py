@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lake import doctor_lake, doctor_machine, doctor_pixels
 from lake.doctor_notes import Note, Status, error
+from lake.storage_faults import fault
 from udfs.errors import HistolakeError
 
 Check = Callable[[Path], Iterable[Note]]
@@ -64,4 +65,4 @@ def _failed(failure: Exception) -> Note:
         message, _, remedy = str(failure).partition("; ")
         return error(message, remedy)
     first = str(failure).partition("\n")[0]
-    return error(f"{type(failure).__name__}: {first}", "mend what it names, or report it")
+    return error(f"{type(failure).__name__}: {first}", fault(failure) or "mend what it names, or report it")

@@ -11,8 +11,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from uuid import uuid4
 
-from lake import session, store
+from lake import session, storage, store
 from lake.doctor_notes import Note, error, ok, warning
+from lake.storage_faults import fault
 
 PROBE_BYTES = 2**20  # as large as a small Parquet file: a full disk has no room for it
 SKEW, MOST_SKEW = 5.0, 60.0  # seconds; object stores refuse what is signed a quarter of an hour beside their time
@@ -43,9 +44,10 @@ def writing(root: Path) -> Iterator[Note]:
             is_same = file.read_bytes() == content
             file.unlink()
         except OSError as failure:
+            remedy = fault(failure) if storage.is_remote(root) else None
             yield error(
                 f"{file.parent} cannot be written: {failure.strerror or failure}",
-                f"let the user {os.getuid()} write there and make room, or name another folder by --lake",
+                remedy or f"let the user {os.getuid()} write there and make room, or name another place by --lake",
             )
             return
         if not is_same:
@@ -58,6 +60,10 @@ def writing(root: Path) -> Iterator[Note]:
 
 def creating_once(root: Path) -> Iterator[Note]:
     """Whether of two that create the same file one is told so: Delta's commits rest on it."""
+    if storage.is_remote(root):
+        storage.prove(root)
+        yield ok(f"{storage.server()} refuses to create an object that is there")
+        return
     with _probe(root) as file:
         with file.open("xb") as created:
             created.write(b"first")
@@ -75,20 +81,13 @@ def creating_once(root: Path) -> Iterator[Note]:
 
 def clock(root: Path) -> Iterator[Note]:
     """How far this machine's clock is from that of the storage: the ledger's newest row is what counts."""
-    if _is_remote(root):
-        yield _of_skew(server_skew(storage_address()), f"of {storage_address()}")
+    if storage.is_remote(root):
+        yield _of_skew(server_skew(storage.server()), f"of {storage.server()}")
         return
     with _probe(root) as file:
         before = time.time()
         file.touch()
         yield _of_skew(before - file.stat().st_mtime, f"of the file system of {file.parent}")
-
-
-def storage_address() -> str:
-    """Where the object store answers: what the environment names, else Amazon's."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    usual = f"https://s3.{region}.amazonaws.com"
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or usual
 
 
 def server_skew(address: str) -> float:
@@ -140,15 +139,10 @@ def mlflow(root: Path) -> Iterator[Note]:
         yield ok(f"{len(found)} runs; the champion {champion} loads")
 
 
-def _is_remote(root: Path) -> bool:
-    """Whether the lake is in object storage, where folders are only names."""
-    return "://" in str(root)
-
-
 @contextmanager
 def _probe(root: Path) -> Iterator[Path]:
     """A name for a file in the lake, or in the folder in which the lake would be made; it is removed again."""
-    folder = root if _is_remote(root) else next(each for each in (root, *root.parents) if each.exists())
+    folder = root if storage.is_remote(root) else next(each for each in (root, *root.parents) if each.exists())
     file = folder / f".histolake-doctor-{uuid4().hex}"
     try:
         yield file

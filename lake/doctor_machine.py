@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from lake import cgroups
+from lake import cgroups, storage
 from lake.doctor_notes import Note, error, ok, warning
 from udfs.encoders.weights import cache_dir
 from udfs.processors import cores
@@ -125,7 +125,7 @@ def disk(root: Path) -> Iterator[Note]:
     """The room where the lake, the cache of encoders and temporary files lie."""
     folders = {"lake": root, "cache": cache_dir(), "temporary files": Path(tempfile.gettempdir())}
     for what, folder in folders.items():
-        if "://" in str(folder):  # object storage has no end that could be asked for
+        if storage.is_remote(folder):  # it has no end that could be asked for
             continue
         there = next(each for each in (folder, *folder.parents) if each.exists())
         free = shutil.disk_usage(there).free

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from deltalake import DeltaTable
 
-from lake import store, upkeep
+from lake import storage, store, upkeep
 
 KEEP_HOURS = 168
 
@@ -92,7 +92,7 @@ def _in_order(root: Path, tables: list[str] | None) -> list[str]:
     return sorted(tables or store.snapshot(root), key=lambda name: (name == "runs", name))
 
 
-def _partitions(table: DeltaTable) -> list[str | None]:
+def _partitions(table: DeltaTable) -> Sequence[str | None]:
     """Values of the column that partitions the table: each is merged in a commit of its own. [None] without one."""
     [column, *_] = [*table.metadata().partition_columns, None]
     return [None] if column is None else sorted(each[column] for each in table.partitions())
@@ -112,7 +112,7 @@ def _mergeable(table: DeltaTable) -> int:
 
 def _bytes(folder: Path, files: list[str]) -> int:
     """What the files take that are still there."""
-    return sum(path.stat().st_size for path in (folder / file for file in files) if path.exists())
+    return storage.size(folder, files)
 
 
 def _is_behind(folder: Path, table: DeltaTable) -> bool:

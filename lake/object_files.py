@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import fsspec
 import polars as pl
@@ -83,7 +84,7 @@ class ObjectFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def __init__(self, tables: Mapping[str, DeltaTable]) -> None:
         super().__init__()
         self._files = {
-            each.folder + name: (each, name, size)
+            each.folder + unquote(name): (each, name, size)  # in the log they are escaped
             for each in map(TableFiles, tables.values())
             for name, size in each.sizes.items()
         }

@@ -24,7 +24,7 @@ from lake import encoder_cache, session, store
 from lake.ray_worker import RayWorker, Shipped
 from lake.units import Outcome, Result, Unit
 from lake.worker import Job
-from udfs.errors import EncoderError, HistolakeError, ModelError
+from udfs.errors import EncoderError, HistolakeError, ModelError, StorageError
 from udfs.registry import rows_seen
 
 TASK_UNITS = 4  # of a large slide in one task, 32,768 patches
@@ -33,6 +33,8 @@ ATTEMPTS = 4  # at a unit whose worker dies each time
 WAIT_SECONDS = 1.0  # after which progress is asked for
 STAFF_SECONDS = 5.0  # after which nodes that have joined are noticed
 STOP_SECONDS = 20.0  # that workers have for committing what is done when the run is stopped
+
+ACTOR = ray.remote(RayWorker)
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class _Run:
         room = self._resources.places() - len(self._seats)
         for _ in range(min(len(self._waiting), max(room, 0 if self._busy else 1))):
             options = {"num_cpus": self._resources.cpus, "num_gpus": self._resources.gpus, "max_concurrency": CALLS}
-            seat = Seat(ray.remote(RayWorker).options(**options).remote(self._resources.cpus))
+            seat = Seat(ACTOR.options(**options).remote(self._resources.cpus))
             self._seats.append(seat)
             self._give(seat)
 
@@ -181,13 +183,15 @@ class _Run:
     def _lose(self, seat: Seat, error: RayError) -> Iterator[Outcome]:
         """Give what the worker has not committed to others, unit by unit; what failed too often has failed."""
         cause = error.cause if isinstance(error, RayTaskError) else error
-        if isinstance(cause, EncoderError | ModelError) or (isinstance(cause, HistolakeError) and not seat.is_open):
+        if isinstance(cause, EncoderError | ModelError):
             raise cause
         self._dismiss(seat)
         if not seat.is_open:
             self._failed_starts += 1
+            if isinstance(cause, HistolakeError) and not isinstance(cause, StorageError):
+                raise cause
             if self._failed_starts >= ATTEMPTS and not any(other.is_open for other in self._seats):
-                raise HistolakeError(_why_no_worker(cause)) from cause
+                raise cause if isinstance(cause, StorageError) else HistolakeError(_why_no_worker(cause)) from cause
         for unit, attempt in seat.pending.items():
             if attempt < ATTEMPTS:
                 self._waiting.append(Task([unit], attempt + 1))

@@ -63,7 +63,7 @@ class RayWorker:
         try:
             con = session.connect(job.root, at=job.versions)
         except LakeError as error:
-            raise LakeError(f"{node}: {error}") from error
+            raise type(error)(f"{node}: {error}") from error
         for name, rows in job.inputs.items():
             con.from_arrow(rows).create(name)
         self._worker = Worker(job, con)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -88,6 +89,8 @@ def connect(
         from lake.object_files import ObjectFiles  # of packages that a lake in a folder does not need
 
         con.register_filesystem(ObjectFiles(tables))
+        with ThreadPoolExecutor(store.AT_ONCE) as threads:
+            list(threads.map(lambda each: each.missing, files.values()))  # asked for side by side
     for name, table in tables.items():
         con.unregister(name)
         try:

@@ -30,6 +30,7 @@ CONNECT_S, READ_S = 5, 30  # that one request may take
 ATTEMPTS, ATTEMPTS_S = 10, 30  # for one request, and how long all of them may take together
 FRESH_S = 1.0  # for which the newest commit is taken as such without asking again
 PRECONDITION_FAILED = 412  # HTTP status
+CHECKPOINT_COMMITS = "20"
 LOG = "_delta_log"
 
 _newest: dict[str, tuple[float, str, int]] = {}  # of a log: when it was asked, name and time of its newest commit
@@ -81,6 +82,11 @@ def options(root: Path | str) -> dict[str, str] | None:
     return _options(_told()) if is_remote(root) else None
 
 
+def configuration(root: Path) -> dict[str, str | None] | None:
+    """Delta's properties of the lake's tables: opening one asks for every commit since its newest checkpoint."""
+    return {"delta.checkpointInterval": CHECKPOINT_COMMITS} if is_remote(root) else None
+
+
 def access(root: Path | str) -> dict[str, str]:
     """What another process's environment needs to read the lake; nothing for a folder."""
     return {name: value for name, value in (options(root) or {}).items() if name.startswith("AWS_")}
@@ -92,6 +98,12 @@ def scan(table: DeltaTable) -> pl.LazyFrame:
 
     numbers = {"max_retries": ATTEMPTS - 1} if is_remote(table.table_uri) else None  # it takes no text for one
     return pl.scan_delta(table, storage_options=numbers)
+
+
+def server() -> str:
+    """The address of the store: AWS's in its region where nothing names another."""
+    _, region, endpoint = _settings(_told())
+    return endpoint or f"https://s3.{region}.amazonaws.com"
 
 
 def _told() -> tuple[tuple[str, str], ...]:
@@ -162,14 +174,14 @@ def is_free(root: Path, names: Collection[str]) -> bool:
 
 
 def _names(folder: Path) -> set[str]:
-    """Of what is in the folder: one request for a thousand."""
+    """Of what is in the folder, which some stores list too: one request for a thousand."""
     bucket, prefix = _key(folder)
     request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", "Delimiter": "/"}
     found: set[str] = set()
     for page in _pages(folder, request):
         names = [each["Prefix"] for each in page.get("CommonPrefixes", ())]
         names += [each["Key"] for each in page.get("Contents", ())]
-        found.update(name.rstrip("/").rpartition("/")[2] for name in names)
+        found.update(name.rstrip("/").rpartition("/")[2] for name in names if name != request["Prefix"])
     return found
 
 
@@ -252,6 +264,14 @@ def missing(table: str, files: Sequence[str]) -> str | None:
         if name not in there[folder]:
             return file
     return None
+
+
+def size(folder: Path, files: Sequence[str]) -> int:
+    """The bytes of those of a folder's files that are there."""
+    if is_remote(folder):
+        wanted = {_key(folder / file)[1] for file in files}
+        return sum(each["Size"] for each in _objects(folder, "") if each["Key"] in wanted) if files else 0
+    return sum(path.stat().st_size for path in (folder / file for file in files) if path.exists())
 
 
 def newest_commit(log: Path) -> tuple[str, int]:

@@ -183,6 +183,7 @@ def create_table(root: Path, table: Table) -> None:
             partition_by=[table.partition] if table.partition else None,
             name=table.name,
             description=table.about,
+            configuration=storage.configuration(root),
             storage_options=storage.options(root),
         )
     except (DeltaError, OSError) as error:

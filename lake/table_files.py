@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from urllib.parse import unquote
 
 import duckdb
@@ -62,6 +63,7 @@ class Files:
         is_within = (least.is_null() | (least <= slide_id)) & (most.is_null() | (most >= slide_id))
         return self._buckets[bucket_of(slide_id)].filter(is_within)["file"].to_list() or self.any
 
+    @cached_property
     def missing(self) -> str | None:
         """One that is not there."""
         return storage.missing(self._folder, self.all)
@@ -96,7 +98,7 @@ def attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, columns
 
     Raises LakeError when a file is not there, duckdb.Error when the first one cannot be read.
     """
-    if (missing := files.missing()) is not None:
+    if (missing := files.missing) is not None:
         raise LakeError(f"{missing} is not there")
     folders = table.metadata().partition_columns
     types = ", ".join(f"{_quoted(each)}: {_type(columns.field(each).type)}" for each in folders)

@@ -56,7 +56,7 @@ def main() -> None:
     limits = Limits(**request["limits"])
     try:
         con = _up_to_date(ready, root, request["at"])
-        seal(con, root, limits)
+        seal(con, limits)
         confine(limits)
         answers.write(STARTED)
         answers.flush()
@@ -101,10 +101,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def seal(con: session.Connection, root: Path, limits: Limits) -> None:
+def seal(con: session.Connection, limits: Limits) -> None:
     """Leave the connection the files of the tables that it sees, and nothing else outside itself, for good."""
-    tables = store.snapshot(root, session.versions(con))
-    files = [file for table in tables.values() for file in table.file_uris()]
+    files = [file for (file,) in con.execute("select unnest(files_of(table_name, null)) from snapshot").fetchall()]
     con.execute("set allowed_paths = $files", {"files": files})
     con.execute("set memory_limit = $limit", {"limit": f"{limits.memory_mb // 2}MiB"})
     con.execute("set threads = $threads", {"threads": THREADS})

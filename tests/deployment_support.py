@@ -23,7 +23,7 @@ from support import ROOT
 DEPLOY = ROOT / "deploy"
 PROGRAMS = Path(sys.executable).parent
 ACCOUNT = {"AWS_ACCESS_KEY_ID": "histolake", "AWS_SECRET_ACCESS_KEY": "0123456789abcdef", "RAY_AUTH_TOKEN": "a" * 48}
-PATIENCE = 120.0  # seconds for a service to answer
+PATIENCE = 240.0  # seconds for a service to answer
 
 
 def instructions(word: str) -> list[str]:
@@ -106,7 +106,14 @@ def healthy(here: Here, service: Mapping[str, Any], environment: Mapping[str, st
     kind, *words = service["healthcheck"]["test"]
     assert kind == "CMD"
     command = here.command(words)
-    return lambda: subprocess.run(command, env={**environment}, capture_output=True, timeout=60).returncode == 0
+
+    def is_healthy() -> bool:
+        try:
+            return subprocess.run(command, env={**environment}, capture_output=True, timeout=60).returncode == 0
+        except subprocess.TimeoutExpired:  # nothing answers yet
+            return False
+
+    return is_healthy
 
 
 @contextmanager

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-import threading
+import sysconfig
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 import boto3
@@ -22,7 +25,7 @@ from support import ROOT
 
 KEY, SECRET = "histolake-key", "the/secret+of+the+tests"
 BUCKET = "bucket"
-START_S = 60
+START_S = 200
 S3RVER = ROOT / ".venv" / ".s3rver"  # `make test` has npm put it there
 
 
@@ -38,6 +41,7 @@ class Store:
         """What tells histolake of the server."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
 
+    @cached_property
     def client(self) -> boto3.client:
         """Boto3 on the server."""
         config = Config(retries={"total_max_attempts": 2}, s3={"addressing_style": "path"})
@@ -52,10 +56,17 @@ class Store:
 
     def contents(self, prefix: str = "") -> dict[str, bytes]:
         """All objects of the bucket, by key."""
-        client = self.client()
+        client = self.client
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
         return {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+    def put(self, folder: Path, prefix: str) -> None:
+        """Copy a folder into the bucket."""
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                key = f"{prefix}/{file.relative_to(folder).as_posix()}"
+                self.client.upload_file(str(file), BUCKET, key)
 
     def requests(self) -> Counter[str]:
         """How many requests of each kind since this was asked last; of moto's server, which tells."""
@@ -75,8 +86,8 @@ def serving(folder: Path, *command: str, key: str = KEY, secret: str = SECRET) -
         try:
             _await(process, port, log)
             store = Store(port, log, key, secret)
-            if BUCKET not in [each["Name"] for each in store.client().list_buckets()["Buckets"]]:
-                store.client().create_bucket(Bucket=BUCKET)
+            if BUCKET not in [each["Name"] for each in store.client.list_buckets()["Buckets"]]:
+                store.client.create_bucket(Bucket=BUCKET)
             yield store
         finally:
             process.terminate()
@@ -118,67 +129,68 @@ def s3rver(folder: Path) -> Iterator[Store]:
     return serving(folder, str(program), *where, "--configure-bucket", BUCKET, key="S3RVER", secret="S3RVER")
 
 
-class Cable:
-    """A TCP proxy to a server; `cut` has it drop the connections over which bytes go that match.
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server that keeps its runs in SQLite and hands files on; its address."""
+    port = _free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    where = [
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'server.db'}",
+        "--artifacts-destination",
+        str(folder / "files"),
+    ]
+    log = folder / "mlflow.log"
+    scripts = sysconfig.get_path("scripts")  # where uvicorn is
+    environment = clean_environment() | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, *where], stdout=out, stderr=out, env=environment, cwd=folder, start_new_session=True
+        )
+        try:
+            _await(process, port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
 
-    before: the server does not get the request either; else its answer is lost.
+
+class Cable:
+    """What lies between histolake and a server, tests/cable.py; `cut` has it drop connections.
+
+    A process of its own: some calls of deltalake hold Python's lock while they wait for the network.
     """
 
     def __init__(self, store: Store) -> None:
-        self._to, self._lock = store.port, threading.Lock()
-        self._pattern, self._times, self._is_before = re.compile(b"$^"), 0, False
-        self.hits = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        words = [sys.executable, str(ROOT / "tests" / "cable.py"), str(store.port)]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.url = f"http://127.0.0.1:{self._answer()}"
 
-    def cut(self, pattern: bytes, *, times: int = 10**9, before: bool = False) -> None:
-        """Drop the next `times` connections that such bytes go over."""
-        with self._lock:
-            self._pattern, self._times, self._is_before, self.hits = re.compile(pattern), times, before, 0
+    def cut(self, pattern: str, *, times: int = 10**9, before: bool = False) -> None:
+        """Drop the next `times` connections over which bytes go that match.
 
-    def mend(self) -> None:
-        """Drop no more."""
-        self.cut(b"$^", times=0)
+        before: the server does not get them either; else only its answer is lost.
+        """
+        self._ask({"pattern": pattern, "times": times, "before": before})
+
+    def mend(self) -> int:
+        """Drop no more; how many were since the cut."""
+        return self._ask({"pattern": "$^", "times": 0, "before": False})
 
     def close(self) -> None:
-        """Listen no more."""
-        self._listening.close()
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                threading.Thread(target=self._join, args=(client,), daemon=True).start()
+    def _ask(self, order: dict[str, object]) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
 
-    def _join(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._to)) as server, suppress(OSError):
-            is_lost = threading.Event()
-            up = threading.Thread(target=self._carry_up, args=(client, server, is_lost), daemon=True)
-            up.start()
-            while data := server.recv(65536):
-                if is_lost.is_set():
-                    break
-                client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR)
-
-    def _carry_up(self, client: socket.socket, server: socket.socket, is_lost: threading.Event) -> None:
-        with suppress(OSError):
-            while data := client.recv(65536):
-                if self._is_cut(data):
-                    if self._is_before:
-                        break
-                    is_lost.set()
-                server.sendall(data)
-            server.shutdown(socket.SHUT_RDWR if self._is_before else socket.SHUT_WR)
-
-    def _is_cut(self, data: bytes) -> bool:
-        with self._lock:
-            if self._times <= 0 or not self._pattern.search(data):
-                return False
-            self._times -= 1
-            self.hits += 1
-            return True
+    def _answer(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
 
 
 def clean_environment() -> dict[str, str]:

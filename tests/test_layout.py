@@ -99,6 +99,7 @@ def test_sql_names_only_tables_views_and_what_python_hands_it() -> None:
     for path in sorted(sql_files.SQL.rglob("*.sql")):
         text = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
         own = set(re.findall(r"\b([a-z_]\w*) as (?:materialized )?\(", text))
+        own |= set(re.findall(r"\bview ([a-z_]\w*) as", text))
         functions = {"unnest", "read_csv", "duckdb_columns", "duckdb_functions"}
         unknown = sql_files.tables_named(text) - own - functions - views - set(TABLES) - INPUTS
         assert not unknown, path

@@ -11,15 +11,19 @@ where slopes is not null;
 
 create or replace macro predict(of_model, embedding) as
 case (select sum_bits from linear_models where linear_model = of_model)
-    when 32 then probability_of(
-        list_inner_product(embedding::float[], (select slopes from linear_models where linear_model = of_model))
-        + (select intercept from linear_models where linear_model = of_model)
-    )
-    when 64 then probability_of(
-        list_inner_product(
-            embedding::double[], (select slopes from linear_models where linear_model = of_model)::double[]
-        )
-        + (select intercept from linear_models where linear_model = of_model)
-    )
+    when 32
+        then
+            probability_of(
+                list_inner_product(embedding::float[], (select slopes from linear_models where linear_model = of_model))
+                + (select intercept from linear_models where linear_model = of_model)
+            )
+    when 64
+        then
+            probability_of(
+                list_inner_product(
+                    embedding::double[], (select slopes from linear_models where linear_model = of_model)::double[]
+                )
+                + (select intercept from linear_models where linear_model = of_model)
+            )
     else predict_udf(of_model, embedding)
 end;

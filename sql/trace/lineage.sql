@@ -28,6 +28,13 @@ scored as (  -- the slide's patches, highest probability first
 
 ),
 
+described as (
+
+    select * exclude (slopes)
+    from models
+
+),
+
 labelled as (
 
     select l.label, l.label_rule, l.annotation_hash
@@ -87,7 +94,7 @@ select
     } as review
 from scored as r
 inner join slides as s on s.slide_id = $slide_id
-inner join (select * exclude (slopes) from models) as m on m.model_id = $model_id
+inner join described as m on m.model_id = $model_id
 inner join encoders as e on m.encoder_id = e.encoder_id
 inner join patch_sets as t on t.patch_set = $patch_set
 inner join slide_patches as p

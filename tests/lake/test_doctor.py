@@ -13,11 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import object_stores
 import pytest
 from support import ROOT, TestLake, run_command
-from upath import UPath
 
-from lake import cgroups, doctor, doctor_lake, doctor_machine, doctor_pixels, session, store
+from lake import cgroups, doctor, doctor_lake, doctor_machine, doctor_pixels, session, storage, store
+from lake.choices import lake_path
 from lake.doctor_notes import Note, Status, ok
 from udfs.encoders import inception_v3, sessions
 from udfs.encoders.onnx_file import inspect
@@ -250,9 +251,8 @@ def late_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(("late", "status"), [(0, "ok"), (20, "warning"), (3600, "error"), (-3600, "error")])
 def test_a_storage_server_of_another_time_is_told(monkeypatch: pytest.MonkeyPatch, late: int, status: str) -> None:
     monkeypatch.setattr(Late, "late", late)
-    assert abs(doctor_lake.server_skew(doctor_lake.storage_address()) - late) < 3
-    [note] = doctor_lake.clock(UPath("s3://bucket/lake"))
-    assert note.status == status
+    assert abs(doctor_lake.server_skew(storage.server()) - late) < 3
+    assert told(lake_path("s3://bucket/lake"), "clock")[0][0] == status
 
 
 def test_an_encoder_that_was_damaged_or_lost_is_an_error(lake: TestLake) -> None:
@@ -306,3 +306,49 @@ def test_wrong_numbers_of_a_provider_are_found(tmp_path: Path, monkeypatch: pyte
         wrong = doctor_pixels._error_of(inspect(tmp_path / "other.onnx"), provider)
         right = doctor_pixels._error_of(inspect(tmp_path / "right.onnx"), provider)
         assert right < doctor_pixels.CLOSE < 0.1 < wrong
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_stores.Store]:
+    with object_stores.moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def s3rver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_stores.Store]:
+    with object_stores.s3rver(tmp_path_factory.mktemp("s3rver")) as server:
+        yield server
+
+
+def tell(monkeypatch: pytest.MonkeyPatch, server: object_stores.Store) -> None:
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_lake_in_a_bucket_that_is_well_is_ok_and_nothing_is_left_there(
+    moto: object_stores.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(monkeypatch, moto)
+    root = lake_path("s3://bucket/well/lake")
+    store.create(root)
+    before = set(moto.contents())
+    of_the_lake = ("lake", "writing", "creating once", "clock", "ledger", "encoders", "mlflow")
+    found = list(doctor.examine(root, {name: doctor.CHECKS[name] for name in of_the_lake}))
+    assert {str(each.status) for each in found} == {"ok"}, found
+    assert set(moto.contents()) == before
+
+
+def test_what_a_bucket_refuses_is_told_with_what_to_do(
+    moto: object_stores.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(monkeypatch, moto)
+    for each in doctor.examine(lake_path("s3://no-such-bucket/lake"), {"writing": doctor_lake.writing}):
+        assert (each.status, "no such bucket" in each.remedy) == (Status.error, True)
+
+
+def test_a_store_that_ignores_conditions_is_an_error(
+    s3rver: object_stores.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(monkeypatch, s3rver)
+    [(status, message)] = told(lake_path("s3://bucket/lake"), "creating once")
+    assert (status, "ignores If-None-Match" in message) == ("error", True)

@@ -11,6 +11,7 @@ import pytest
 from support import TestLake
 
 from lake import engines
+from lake.units import Unit
 
 RUN = ("run", "--patch-px", "64", "--mpp", "1", "--encoder", "tiny")
 
@@ -68,3 +69,24 @@ def test_what_answers_and_is_no_cluster_is_told_apart(
 def test_what_only_a_cluster_understands_is_refused_without_one(lake: TestLake) -> None:
     for words in (("--address", "127.0.0.1:6379"), ("--gpus-per-worker", "1")):
         assert "add --engine ray" in refused(lake, *words)
+
+
+def test_a_task_is_a_slide_or_a_range_of_a_large_one() -> None:
+    ray_cluster = pytest.importorskip("lake.ray_cluster")
+    parts = {"a": 1, "b": 9, "c": 2, "d": 1}
+    units = [Unit(name, "{}", part, True, "f", 0, 8192) for name, count in parts.items() for part in range(count)]
+
+    def tasks(workers: int) -> list[list[Unit]]:
+        return [list(task.units) for task in ray_cluster.tasks(units, workers)]
+
+    assert [[(unit.slide_id, unit.part) for unit in task] for task in tasks(1)] == [
+        [("a", 0)],
+        [("b", 0), ("b", 1), ("b", 2)],
+        [("b", 3), ("b", 4), ("b", 5)],
+        [("b", 6), ("b", 7), ("b", 8)],
+        [("c", 0), ("c", 1)],
+        [("d", 0)],
+    ]
+    assert [len(task) for task in tasks(100)] == [1] * len(units)  # little is shared out in small tasks
+    for workers in (1, 3, 100):
+        assert [unit for task in tasks(workers) for unit in task] == units

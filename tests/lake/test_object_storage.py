@@ -23,7 +23,7 @@ from object_stores import BUCKET, KEY, SECRET, Cable, Store, clean_environment
 from polars.testing import assert_frame_equal
 from support import Answer, TestLake, run_command
 
-from lake import encoders, session, storage, store, workbench
+from lake import encoders, mlflow_runs, models, session, storage, store, workbench
 from lake.choices import lake_path
 from lake.tables import TABLES
 from udfs.encoders.encoder import describe
@@ -159,7 +159,7 @@ def test_the_whole_workflow_makes_the_same_tables_in_a_bucket(
         lake.ok("show", "tumor_1", "--out", str(tmp_path / "patches.png")),
         lake.ok("heatmap", "tumor_4", "--out", str(tmp_path / "heatmap.png")),
         lake.ok("export", "scores", "--out", str(tmp_path / "scores.csv")),
-        lake.ok("models", "reproduce"),
+        lake.ok("reproduce", "champion"),
         lake.ok("optimize"),
         lake.ok("vacuum", "--keep-hours", "0"),
         lake.ok("check"),
@@ -172,6 +172,27 @@ def test_the_whole_workflow_makes_the_same_tables_in_a_bucket(
     for place in (kept, database, printed):
         assert SECRET.encode() not in place
         assert KEY.encode() not in place
+
+
+@pytest.mark.slow
+def test_models_are_logged_on_a_server_and_reach_the_lake(
+    moto: Store, told: pytest.MonkeyPatch, full_lake: TestLake, tmp_path: Path
+) -> None:
+    tell(told, moto)
+    moto.put(full_lake.root, "served/lake")
+    lake = TestLake(lake_path("s3://bucket/served/lake"))
+    with object_stores.mlflow_server(tmp_path) as url:
+        told.setenv("MLFLOW_TRACKING_URI", url)
+        trained = lake.ok("train", "--encoder", "tiny", "--calibration", "temperature", "--json").json()
+        assert lake.ok("predict").status == 0
+        [row] = [row for row in models.rows(lake.root) if row["model_id"] == trained["model_id"]]
+        [run] = [run for run in mlflow_runs.runs(lake.root) if run.run_id == row["mlflow_run_id"]]
+        assert run.version == row["uri"].rpartition("/")[2] == "1"
+        assert models.find(lake.root, row["uri"].rpartition("/")[0] + "@champion") == row
+        assert lake.ok("reproduce", "champion", "--json").json()["metrics"]
+        assert os.environ["MLFLOW_TRACKING_URI"] == url
+    told_in_a_line(lake("reproduce", "champion"), url, "MLFLOW_TRACKING_URI")
+    assert lake.ok("sql", "select count(*) from current_predictions").status == 0  # the model itself is in the lake
 
 
 @pytest.fixture(params=["moto", "localbucket"])
@@ -212,7 +233,7 @@ def test_a_view_of_the_lake_s_own_is_read(moto: Store, told: pytest.MonkeyPatch,
     tell(told, moto)
     lake = new_lake("s3://bucket/own/lake", tiny_onnx)
     view = b"-- twice: every setting twice.\n\nselect name from settings union all select name from settings"
-    moto.client().put_object(Bucket=BUCKET, Key="own/lake/sql/views/twice.sql", Body=view)
+    moto.client.put_object(Bucket=BUCKET, Key="own/lake/sql/views/twice.sql", Body=view)
     answer = lake.ok("sql", "select count(*) as n from twice", "--format", "json")
     assert answer.json() == [{"n": 2 * len(settings(lake.root))}]
 
@@ -250,7 +271,7 @@ def test_a_person_s_statement_reads_the_lake_and_no_other_object(
 ) -> None:
     tell(told, moto)
     lake = new_lake("s3://bucket/sealed/lake", tiny_onnx)
-    moto.client().put_object(Bucket=BUCKET, Key="sealed/other.parquet", Body=b"PAR1")
+    moto.client.put_object(Bucket=BUCKET, Key="sealed/other.parquet", Body=b"PAR1")
     [(count,)] = workbench.start(lake.root, "select count(*) from settings").result().frame.rows()
     assert count == len(settings(lake.root))
     for statement in (
@@ -322,7 +343,7 @@ def test_a_bucket_that_is_not_there_is_told(moto: Store, told: pytest.MonkeyPatc
 def test_a_prefix_without_a_lake_is_told(moto: Store, told: pytest.MonkeyPatch) -> None:
     tell(told, moto)
     told_in_a_line(run_command("check", "--lake", "s3://bucket/nothing"), "s3://bucket/nothing", "no lake here")
-    moto.client().put_object(Bucket=BUCKET, Key="occupied/thesis.txt", Body=b"words")
+    moto.client.put_object(Bucket=BUCKET, Key="occupied/thesis.txt", Body=b"words")
     with pytest.raises(LakeError, match="holds other things"):
         store.create(lake_path("s3://bucket/occupied"))
 
@@ -364,10 +385,10 @@ def test_a_network_that_breaks_in_a_commit_costs_and_doubles_nothing(
 ) -> None:
     lake = new_lake(f"s3://bucket/cut-{before}/lake", tiny_onnx)
     told.setattr(storage, "ATTEMPTS", 3)
-    commit = rb"PUT /bucket/\S+/settings/_delta_log/\d+\.json"
+    commit = r"PUT /bucket/\S+/settings/_delta_log/\d+\.json"
     cable.cut(commit, times=1, before=before)
     one_row(lake.root, "once", "1")
-    assert cable.hits == 1
+    assert cable.mend() == 1
     assert settings(lake.root)["once"] == "1"
 
     cable.cut(commit, before=before)
@@ -389,7 +410,7 @@ def test_a_network_that_breaks_while_files_are_read_is_told(
 ) -> None:
     lake = new_lake("s3://bucket/cut-reading/lake", tiny_onnx)
     told.setattr(storage, "ATTEMPTS", 3)
-    cable.cut(rb"GET /bucket/\S+\.parquet")
+    cable.cut(r"GET /bucket/\S+\.parquet")
     told_in_a_line(lake("sql", "from settings"), "s3://bucket/cut-reading/lake/", "the connection broke")
     cable.mend()
     assert lake.ok("sql", "from settings", "--format", "json").json()

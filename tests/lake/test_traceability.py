@@ -65,6 +65,7 @@ def test_an_explanation_has_the_rows_behind_the_prediction_and_the_runs_that_wro
     for thing, table, key in (("slide", "slides", "slide_id"), ("encoder", "encoders", "encoder_id"),
                               ("model", "models", "model_id"), ("patch_set", "patch_sets", "patch_set")):  # fmt: skip
         [row] = retrained.read(table).filter(pl.col(key) == found[thing][key]).to_dicts()
+        row.pop("slopes", None)  # thousands of numbers tell a reader nothing
         assert {name: str(value) for name, value in found[thing].items()} == {
             name: value.isoformat() if name == "trained_at" else str(value) for name, value in row.items()
         }

@@ -174,7 +174,7 @@ def root(finished: tuple[Path, Path]) -> Path:
 def sealed(root: Path) -> Iterator[session.Connection]:
     """A connection as the child seals it, in this process."""
     with session.connect(root, udfs=()) as con:
-        workbench_child.seal(con, root, QUICK)
+        workbench_child.seal(con, QUICK)
         yield con
 
 
