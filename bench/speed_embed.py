@@ -55,7 +55,7 @@ def measure(folder: Path) -> list[Figure]:
         if name == "inception_v3":
             bars |= {CPU: 4, TORCH: 6, TORCH_BF16: 1.5} if has_amx else {TORCH: 1.3}
         figures += _race(name, folder, slide, piece, bars)
-    return [*figures, *_accuracy(folder)]
+    return [*figures, *_race_int8(folder, slide, piece), *_accuracy(folder)]
 
 
 def _race(name: str, folder: Path, slide: Path, piece: slides.Piece, bars: dict[str, float | None]) -> list[Figure]:
@@ -81,6 +81,25 @@ def _race(name: str, folder: Path, slide: Path, piece: slides.Piece, bars: dict[
     alone = statistics.median(measured["session"])
     note = f"{encoder.provider}, {weights}; {piece.about}; session loop alone {race.amount(alone)} images/s"
     return [replace(each, note=note) for each in found]
+
+
+def _race_int8(folder: Path, slide: Path, piece: slides.Piece) -> list[Figure]:
+    """The same network in int8 and in fp32, both in SQL, and in bf16 by PyTorch."""
+    spec, file, weights = networks.prepare("efficientnet_lite0_int8", folder, "int8")
+    exact = networks.prepare("efficientnet_lite0", folder, "fp32")
+    places = speed_crop.gridded(spec.input_px)[: IMAGES["efficientnet_lite0"]]
+    ours, theirs = Encoder(spec, file), Encoder(*exact[:2])
+    measured = race.rates(
+        {
+            OURS: lambda: in_sql(ours, slide, places),
+            "efficientnet_lite0, fp32": lambda: in_sql(theirs, slide, places),
+            TORCH_BF16: by_torch(exact[1], ready(slide, places, spec.input_px), "bfloat16"),
+        },
+        ROUNDS,
+    )
+    bars = {"efficientnet_lite0, fp32": 1.2, TORCH_BF16: None}
+    found = race.against("features of efficientnet_lite0_int8", "images/s", measured, bars)
+    return [replace(each, note=f"{ours.provider}, {weights}; {piece.about}") for each in found]
 
 
 def ready(slide: Path, places: speed_crop.Places, px: int) -> Images:
@@ -138,36 +157,42 @@ def by_torch(file: Path, images: Images, dtype: str) -> Callable[[], int]:
 
 
 def _accuracy(folder: Path) -> list[Figure]:
-    """Features of efficientnet_lite0 in bf16 beside those in fp32: their cosine, and the AUC of a head on each."""
+    """Features of efficientnet_lite0 in bf16 and int8 beside fp32: their cosine, and the AUC of a head on each."""
     data = report.SHARED / "data" / "pcam"
-    what = "features of efficientnet_lite0, bf16 beside fp32"
+    what = "features of efficientnet_lite0, {} beside fp32"
     if not (data / "train.parquet").is_file():
-        return [Figure(what, "", None, note="PatchCamelyon's patches are not here")]
+        return [Figure(what.format("bf16 and int8"), "", None, note="PatchCamelyon's patches are not here")]
     spec, file, _ = networks.prepare("efficientnet_lite0", folder, "fp32")
-    exact = Encoder(spec, file).embed
-    rounded: Callable[[Images], Embeddings]
+    ways: dict[str, Callable[[Images], Embeddings]] = {"fp32": Encoder(spec, file).embed}
+    ways["int8"] = Encoder(*networks.prepare("efficientnet_lite0_int8", folder, "int8")[:2]).embed
+    notes = {"int8": "efficientnet_lite0_int8"}
     if providers("bf16"):
-        rounded, by = Encoder(*networks.prepare("efficientnet_lite0", folder, "bf16")[:2]).embed, "OpenVINO"
+        ways["bf16"] = Encoder(*networks.prepare("efficientnet_lite0", folder, "bf16")[:2]).embed
+        notes["bf16"] = "by OpenVINO"
     else:
-        rounded, by = _embed_by_torch(file), "PyTorch: no provider here computes in it"
-    features = {}
+        ways["bf16"], notes["bf16"] = _embed_by_torch(file), "by PyTorch: no provider here computes in it"
+    images, labels = {}, {}
     for split in ("train", "valid"):
         patches = read_patches(data, split)
         rows = np.linspace(0, len(patches.labels) - 1, PATCHES).astype(np.int64)
-        images = pixels(patches, rows, spec.input_px)
-        features[split] = exact(images), rounded(images), patches.labels[rows]
-    aucs = []
-    for which in (0, 1):
+        images[split], labels[split] = pixels(patches, rows, spec.input_px), patches.labels[rows]
+    valid, aucs = {}, {}
+    for precision, embed in ways.items():
         head = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000))
-        head.fit(features["train"][which], features["train"][2])
-        aucs.append(roc_auc_score(features["valid"][2], head.decision_function(features["valid"][which])))
-    a, b, _ = features["valid"]
-    cosine = np.mean(np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
-    note = f"by {by}; {PATCHES:,} patches of PatchCamelyon to train on, as many to measure on"
-    return [
-        Figure(f"{what}: mean cosine, away from 1", "", 1 - float(cosine), at_most=0.001, note=note),
-        Figure(f"{what}: change of AUC", "", abs(aucs[1] - aucs[0]), at_most=0.002, note=note),
-    ]
+        head.fit(embed(images["train"]), labels["train"])
+        valid[precision] = embed(images["valid"])
+        aucs[precision] = roc_auc_score(labels["valid"], head.decision_function(valid[precision]))
+    figures = []
+    for precision, by in notes.items():
+        a, b = valid["fp32"], valid[precision]
+        cosine = np.mean(np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
+        change, named = abs(aucs[precision] - aucs["fp32"]), what.format(precision)
+        note = f"{by}; {PATCHES:,} patches of PatchCamelyon to train on, as many to measure on"
+        figures += [
+            Figure(f"{named}: mean cosine, away from 1", "", 1 - float(cosine), at_most=0.001, note=note),
+            Figure(f"{named}: change of AUC", "", change, at_most=0.002, note=note),
+        ]
+    return figures
 
 
 def _embed_by_torch(file: Path) -> Callable[[Images], Embeddings]:

@@ -13,6 +13,7 @@ from lake import (
     cli_doctor,
     cli_evaluate,
     cli_export,
+    cli_fetch,
     cli_ingest,
     cli_lake,
     cli_models,
@@ -40,6 +41,7 @@ from lake.storage_faults import read_failure
 from udfs.errors import HistolakeError
 
 INTERRUPTED = 130  # the exit status that Typer makes of KeyboardInterrupt
+STOPPED = "histolake: stopped; what was committed stays, the same command goes on from there"
 
 app = typer.Typer(
     help="Whole-slide pathology in SQL: slides in, tumor heatmaps out. Research use only.",
@@ -225,6 +227,7 @@ def demo(
     demonstration.demo(folder, _progress())
 
 
+cli_fetch.add_to(app)
 cli_export.add_to(app)
 cli_models.add_to(app)
 cli_lake.add_to(app)
@@ -260,13 +263,16 @@ def main() -> None:
             raise
         say(f"histolake: {error}")
         sys.exit(1)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # so Typer ends on Ctrl-C
+            say(STOPPED)
+        raise
     except Exception as error:
+        if str(error) == "Query interrupted":  # so DuckDB puts Ctrl-C
+            say(STOPPED)
+            sys.exit(INTERRUPTED)
         failure = read_failure(error)  # within DuckDB, whose errors are not imported here
         if failure is None or cli_lake.is_tracing():
             raise
         say(f"histolake: {failure}")
         sys.exit(1)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            say("histolake: stopped; what was committed stays, the same command goes on from there")
-        raise

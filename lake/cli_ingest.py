@@ -14,7 +14,8 @@ from lake.cli_output import finish
 
 def ingest(
     slides: Annotated[
-        list[str] | None, typer.Argument(metavar="[SLIDES]...", help="Slide files, folders or patterns.")
+        list[str] | None,
+        typer.Argument(metavar="[SLIDES]...", help="Slide files, folders, patterns, or addresses: s3://, https://."),
     ] = None,
     annotations: Annotated[
         list[str] | None,

@@ -150,8 +150,8 @@ def list_encoders(as_json: AsJson = False, lake: Lake = None) -> None:
         if name not in names:
             state = "at hand" if catalog.available(name) else "to be fetched"
             rows.append(
-                {"encoder_id": None, "name": name, "precision": "fp32", "input_px": built_in.input_px}
-                | {"dims": built_in.dims, "state": state, "source": built_in.source}
+                {"encoder_id": None, "name": name, "precision": built_in.precision}
+                | {"input_px": built_in.input_px, "dims": built_in.dims, "state": state, "source": built_in.source}
             )
     if as_json:
         print_json(rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lake import cgroups, storage
 from lake.doctor_notes import Note, error, ok, warning
-from udfs.encoders.weights import cache_dir
+from udfs.cache_folder import cache_dir
 from udfs.processors import cores
 
 GB = 10**9

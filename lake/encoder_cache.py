@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from udfs.cache_folder import cache_dir
 from udfs.encoders.onnx_file import external_data, inspect
-from udfs.encoders.weights import cache_dir
 from udfs.errors import EncoderError
 
 Files = Mapping[str, NDArray[np.uint8]]

@@ -18,8 +18,10 @@ from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
 from lake.worker import Executor, local
+from udfs.addresses import SCHEMES, file_name, is_address
 from udfs.annotations import ENDINGS as ANNOTATION_ENDINGS
-from udfs.errors import AnnotationError, HistolakeError
+from udfs.errors import AnnotationError, HistolakeError, MissingError
+from udfs.remote import one_a_series, store_of
 
 SLIDE_ENDINGS = {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
 MANIFEST_COLUMNS = ("slide_id", "path", "patient_id", "split", "label", "mpp")
@@ -57,7 +59,9 @@ def ingest(
         raise HistolakeError(f"--split {sources.split}: must be one of {', '.join(SPLITS)}")
     manifest = _manifest(sources.manifest)
     listed = [row["path"] for row in manifest.to_pylist() if row["path"]]
-    paths = [str(path) for path in find(sources.slides, SLIDE_ENDINGS, "slide")] + listed
+    at_servers = [pattern for pattern in sources.slides if "://" in pattern]
+    at_hand = [pattern for pattern in sources.slides if "://" not in pattern]
+    paths = [*map(str, find(at_hand, SLIDE_ENDINGS, "slide")), *find_addresses(at_servers), *listed]
     found = pa.table({"path": pa.array(sorted(set(paths)), pa.string())})
     drawn = sorted(set(find(sources.annotations, ANNOTATION_ENDINGS, "annotation file")))
     if not paths and not drawn and not sources.coords_tumor and not sources.coords_normal:
@@ -106,6 +110,23 @@ def find(patterns: Iterable[str], endings: set[str], kind: str) -> list[Path]:
     return [path.absolute() for path in found]
 
 
+def find_addresses(patterns: Iterable[str]) -> list[str]:
+    """The slides at addresses: objects, folders and globs of buckets, single slides on web servers.
+
+    Raises HistolakeError naming the pattern that matches nothing, cannot be looked up, or may not be kept in tables.
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        if not is_address(pattern):
+            raise HistolakeError(f"{pattern}: slides are files, or at {', '.join(SCHEMES)}; copy these to one of them")
+        matches = store_of(pattern).find(pattern, SLIDE_ENDINGS)
+        if not matches:
+            wanted = ", ".join(sorted(SLIDE_ENDINGS))
+            raise HistolakeError(f"{pattern}: no slide matches; quote patterns, and look for files ending in {wanted}")
+        found += matches
+    return found
+
+
 def _expand(path: Path, endings: set[str]) -> list[Path]:
     if not path.is_dir():
         return [path]
@@ -115,8 +136,7 @@ def _expand(path: Path, endings: set[str]) -> list[Path]:
         for file in path.rglob("*")
         if file.suffix.lower() in endings and file.is_file() and not any(map(file.is_relative_to, lakes))
     )
-    series = {file.parent: file for file in reversed(files) if file.suffix.lower() == ".dcm"}
-    return [file for file in files if file.suffix.lower() != ".dcm" or series[file.parent] == file]
+    return one_a_series(files)
 
 
 def _manifest(path: Path | None) -> pa.Table:
@@ -145,19 +165,22 @@ def _manifest(path: Path | None) -> pa.Table:
     if wrong:
         raise HistolakeError(f"{path}: split {wrong[0]!r} must be one of {', '.join(SPLITS)}")
     folder = path.absolute().parent
-    return rows.with_columns(
-        pl.col("path").map_elements(lambda name: str((folder / name).absolute()), return_dtype=pl.String)
-    ).to_arrow()
+
+    def placed(name: str) -> str:
+        return find_addresses([name])[0] if "://" in name else str((folder / name).absolute())
+
+    return rows.with_columns(pl.col("path").map_elements(placed, return_dtype=pl.String)).to_arrow()
 
 
 def _slide_files(con: duckdb.DuckDBPyConnection, found: pa.Table, manifest: pa.Table, split: str | None) -> pa.Table:
-    stems = [Path(path).stem for path in found["path"].to_pylist()]
+    paths = found["path"].to_pylist()
+    stems = [Path(file_name(path) if is_address(path) else path).stem for path in paths]
     con.register("found", found.append_column("stem", pa.array(stems, pa.string())))
     con.register("manifest", manifest)
     rows = con.execute(query("ingest/slide_files"), {"split": split}).to_arrow_table()
     con.register("slide_files", rows)
     for slide_id, path, other in con.execute(query("ingest/rivals")).fetchall():
-        if Path(other).exists():  # else the slide was moved
+        if _exists(other):  # else the slide was moved
             raise HistolakeError(
                 f"two slides have the id {slide_id!r}: {path} and {other}; "
                 "rename one, or give each its slide_id in a manifest"
@@ -167,6 +190,15 @@ def _slide_files(con: duckdb.DuckDBPyConnection, found: pa.Table, manifest: pa.T
     if lost:
         raise HistolakeError(f"the manifest names slide {lost[0]!r}, but no slide file of that name was given")
     return rows
+
+
+def _exists(path: str) -> bool:
+    if not is_address(path):
+        return Path(path).exists()
+    try:
+        return bool(store_of(path).files(path))
+    except MissingError:
+        return False
 
 
 def _coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Table:

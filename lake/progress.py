@@ -1,4 +1,4 @@
-"""Progress bars of long work: slides done, rows a second, time left."""
+"""Progress bars of long work: slides done, rows a second, time left, slides that are being fetched."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from udfs.registry import rows_seen
+from udfs.slide_cache import coming
 
 REFRESH_SECONDS = 0.25
 
@@ -51,7 +52,13 @@ class Bar:
         passed = max((rows_seen - self._seen_before).values(), default=0)
         done = max(self._finished, min(passed, self._total))
         slides = sum(1 for count in self._left.values() if count <= 0)
-        self._bars.update(self._task, completed=done, slides=f"{slides}/{self._slides} slides")
+        self._bars.update(self._task, completed=done, slides=f"{slides}/{self._slides} slides", fetching=_fetching())
+
+
+def _fetching() -> str:
+    """The slides that are being fetched: `fetching a.svs 34 % of 2.1 GB`."""
+    slides = [f"{name} {held / max(1, size):.0%} of {size / 1e9:.2g} GB" for name, (held, size) in dict(coming).items()]
+    return f"fetching {', '.join(slides)}" if slides else ""
 
 
 class _Rate(ProgressColumn):
@@ -81,11 +88,12 @@ class Progress:
             _Rate(),
             TextColumn("{task.fields[slides]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[fetching]}"),
             console=self._console,
             disable=self._is_silent,
         )
         with bars:
-            task = bars.add_task(name, total=sum(unit.rows for unit in units), slides="")
+            task = bars.add_task(name, total=sum(unit.rows for unit in units), slides="", fetching="")
             bar, finished = Bar(bars, task, units), threading.Event()
 
             def redraw() -> None:

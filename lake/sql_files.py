@@ -50,8 +50,13 @@ class Stage:
         """Whether it calls an encoder."""
         return self._calls("embed")
 
-    def _calls(self, function: str) -> bool:
-        return re.search(rf"\b{function}\s*\(", re.sub(r"--.*", "", self.select)) is not None
+    @property
+    def opens_slides(self) -> bool:
+        """Whether it needs the slides' own files."""
+        return self._calls("crop|tissue_fraction|slide_properties")
+
+    def _calls(self, functions: str) -> bool:
+        return re.search(rf"\b({functions})\s*\(", re.sub(r"--.*", "", self.select)) is not None
 
 
 @cache

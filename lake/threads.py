@@ -7,6 +7,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
+LOOK_SECONDS = 0.25  # Ctrl-C is seen between waits only, see docs/engine-notes.md
+
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
@@ -26,7 +28,7 @@ def side_by_side(
         try:
             running.update(pool.submit(work, unit) for unit in islice(remaining, at_once))
             while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+                done, running = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     running.update(pool.submit(work, unit) for unit in islice(remaining, 1))
                     yield future.result()

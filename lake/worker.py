@@ -15,9 +15,11 @@ import pyarrow as pa
 from lake import session, table_files, threads
 from lake.commits import Committer
 from lake.compute import compute, has_embeddings, raise_if_general, reason
+from lake.prefetch import Ahead, addresses
 from lake.sql_files import Stage, is_ours
 from lake.units import Outcome, Result, Unit
 from udfs.processors import cores
+from udfs.slide_cache import stop_fetching
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ class Worker:
         Raises EncoderError or ModelError when what is wrong is no unit's fault.
         """
         is_light = max(unit.rows for unit in units) == 1 or self._has_embeddings  # DuckDB gives it one thread
-        for result in threads.side_by_side(self._compute, units, cores() if is_light else 1, self.interrupt):
-            yield from self._committer.add(result)
+        with Ahead(units, addresses(self._con, self._stage, units)) as ahead:
+            for result in threads.side_by_side(self._compute, ahead, cores() if is_light else 1, self.interrupt):
+                ahead.done(result.unit)
+                yield from self._committer.add(result)
 
     def flush(self) -> list[Outcome]:
         """Commit what is computed; returns what that was."""
@@ -85,6 +89,7 @@ class Worker:
         self._is_stopped = True
         for cursor in self._cursors:
             cursor.interrupt()
+        stop_fetching()
 
     def _compute(self, unit: Unit) -> Result:
         if self._is_stopped:

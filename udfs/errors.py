@@ -11,6 +11,14 @@ class SlideError(HistolakeError):
     """A slide, or a region of it, that cannot be opened or read."""
 
 
+class FetchError(SlideError):
+    """A slide that cannot be fetched to this machine."""
+
+
+class MissingError(FetchError):
+    """A slide that is not at its address."""
+
+
 class TileError(HistolakeError):
     """A tile that a slide's pyramid does not have."""
 

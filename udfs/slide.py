@@ -18,15 +18,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from udfs.cache_room import idle_holders
 from udfs.errors import SlideError
 from udfs.jpeg_tiles import JpegTiles
 from udfs.registry import Column, udf
+from udfs.slide_cache import LocalFile, local
 
 Pixels = NDArray[np.uint8]
 FileState = tuple[str, int, int, int]
 
 LIBRARY_VERSION = openslide.__library_version__
-OPEN_SLIDES = 16  # handles kept open in this process
+OPEN_SLIDES = 16  # handles kept open in this process,
+OPEN_COPIES = 2  # and of them, those of fetched slides, which the cache cannot delete meanwhile
 TILE_CACHE_BYTES = 256 * 2**20  # decoded tiles, shared by all handles
 BLOCK_EDGE = 4096  # px of a level, most decoded at once along each axis when a large area is reduced
 MOST_REDUCTION = 256  # px of a level that the filter makes into one, along each axis; the rest is averaged after it
@@ -41,7 +44,8 @@ _READ_ERRORS = (openslide.OpenSlideError, OSError, ValueError, MemoryError)
 class _Slide:
     """An open slide and the shape of its levels, which a poisoned handle would no longer tell."""
 
-    path: str
+    path: str  # or address, as it was asked for
+    local: LocalFile
     handle: openslide.OpenSlide
     vendor: str
     sizes: tuple[tuple[int, int], ...]  # width and height of each level
@@ -50,7 +54,7 @@ class _Slide:
     @cached_property
     def tiles(self) -> JpegTiles:
         """What can be read of the slide without OpenSlide."""
-        return JpegTiles(self.path, self.vendor, self.sizes)
+        return JpegTiles(self.local.file, self.vendor, self.sizes)
 
     def steps(self, level: int) -> tuple[float, float]:
         """Level-0 px that one px of the level is wide and high: not whole, and not the same, in general."""
@@ -77,31 +81,45 @@ class _Handles:
         self._cache = openslide.OpenSlideCache(TILE_CACHE_BYTES)
 
     def get(self, path: str) -> _Slide:
-        key = file_state(path)  # a file that was replaced is another slide
+        local_file = local(path)
+        key = _state(path, local_file.file)  # a file that was replaced is another slide
         with self._lock:
             slide = self._open.get(key)
         if slide is None:
             opened = self.fresh(path)  # outside the lock: opening one slide does not hold up readers of others
             with self._lock:
                 slide = self._open.setdefault(key, opened)
+                self._close_some()
         with self._lock:
             if key in self._open:
                 self._open.move_to_end(key)
-            while len(self._open) > OPEN_SLIDES:
-                self._open.popitem(last=False)
         return slide
+
+    def _close_some(self) -> None:
+        while len(self._open) > OPEN_SLIDES:
+            self._open.popitem(last=False)
+        copies = [key for key, slide in self._open.items() if slide.path != slide.local.file]
+        for key in copies[:-OPEN_COPIES]:
+            del self._open[key]
 
     def drop(self, slide: _Slide) -> None:
         with self._lock:
             for key in [key for key, held in self._open.items() if held is slide]:
                 del self._open[key]
 
+    def forget(self, file: str) -> None:
+        """Let go of a file that nobody reads now."""
+        with self._lock:
+            for key in [key for key, held in self._open.items() if held.local.file == file]:
+                del self._open[key]
+
     def fresh(self, path: str) -> _Slide:
+        local_file = local(path)
         try:
-            handle = openslide.OpenSlide(path)
+            handle = openslide.OpenSlide(local_file.file)
             handle.set_cache(self._cache)
             vendor = handle.properties[openslide.PROPERTY_NAME_VENDOR]
-            return _Slide(path, handle, vendor, handle.level_dimensions, handle.level_downsamples)
+            return _Slide(path, local_file, handle, vendor, handle.level_dimensions, handle.level_downsamples)
         except openslide.OpenSlideUnsupportedFormatError:
             raise SlideError(f"{path}: OpenSlide does not know this format; is it a whole-slide image?") from None
         except _READ_ERRORS as error:
@@ -109,6 +127,7 @@ class _Handles:
 
 
 _handles = _Handles()
+idle_holders.append(_handles.forget)
 
 
 @dataclass(frozen=True)
@@ -122,14 +141,21 @@ class Area:
 
 
 def file_state(path: str) -> FileState:
-    """What changes when the file is replaced or written to. Raises SlideError when there is none."""
+    """What changes when the file is replaced or written to; fetches a slide that has an address.
+
+    Raises SlideError when there is none.
+    """
+    return _state(path, local(path).file)
+
+
+def _state(path: str, file: str) -> FileState:
     try:
-        stat = os.stat(path)
+        stat = os.stat(file)
     except OSError as error:
         raise SlideError(f"{path}: {error.strerror}; was the slide moved?") from None
     except ValueError as error:
         raise SlideError(f"{path!r}: no file can have this name ({error})") from None
-    return path, stat.st_ino, stat.st_mtime_ns, stat.st_size
+    return file, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def dimensions(path: str) -> tuple[int, int]:

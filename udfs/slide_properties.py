@@ -11,6 +11,7 @@ from udfs.errors import SlideError
 from udfs.files import slide_files
 from udfs.registry import Column, udf
 from udfs.slide import metadata
+from udfs.slide_cache import local
 
 PLAUSIBLE_MPP = (0.05, 100.0)  # microns per pixel that a scanned slide's level 0 can have
 
@@ -52,8 +53,9 @@ def slide_properties(path: Column) -> pa.Array:
 
 def _properties(path: str) -> dict[str, object]:
     try:
+        own = local(path)
         found = metadata(path)
-        size = sum(file.stat().st_size for file in slide_files(Path(path)))
+        size = sum(file.stat().st_size for file in slide_files(Path(own.file)))
     except SlideError as error:
         return {"error": str(error)}
     except OSError as error:

@@ -14,6 +14,7 @@ from lake.places import Place, patches_at
 from lake.sql_files import query
 from lake.table_files import of_slide
 from udfs.errors import HistolakeError
+from udfs.slide_cache import is_here
 from viewer.reading import Lake, Row, connection, refresh
 from viewer.slides import model, slide
 from viewer.text import escaped
@@ -84,6 +85,13 @@ def _show_neighbours(lake: Lake, patch: Row) -> None:
     if found.is_empty():
         st.caption("No other patch has features of this encoder yet.")
         return
+    at_hand = found.filter(pl.col("path").map_elements(is_here, return_dtype=pl.Boolean))
+    if at_hand.height < found.height:
+        names = ", ".join(sorted(set(found["slide_id"]) - set(at_hand["slide_id"])))
+        st.caption(escaped(f"{found.height - at_hand.height} more are on slides that this machine lacks: {names}."))
+    if at_hand.is_empty():
+        return
+    found = at_hand
     alike = ", ".join(f"{value:.3f}" for value in found["similarity"])
     sheet = show(found, patch_px=PATCH_PX)
     st.image(sheet, output_format="PNG", alt="The patches whose features are the most alike")

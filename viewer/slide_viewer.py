@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,6 +14,7 @@ from streamlit.components.v2.types import ComponentRenderer
 from lake.heatmap_frame import BANNER
 from udfs.errors import HistolakeError, SlideError
 from udfs.slide import file_state
+from udfs.slide_cache import is_here
 from viewer import slides
 from viewer.patch_panel import find_patch, show_patch
 from viewer.reading import Lake, Row, open_lake
@@ -78,8 +80,10 @@ def _is_usable(shown: Shown) -> bool:
         st.error(escaped(f"Slide {slide['slide_id']} cannot be used: {slide['error']}"))
         if not slide["width"]:  # one that lacks its microns per pixel can be looked at all the same
             return False
+    waiting = nullcontext() if is_here(slide["path"]) else st.spinner(f"Fetching {escaped(slide['slide_id'])} …")
     try:
-        file_state(slide["path"])
+        with waiting:
+            file_state(slide["path"])
     except SlideError as error:
         st.error(escaped(f"Slide {slide['slide_id']}: {error} `histolake ingest` registers it at its new place."))
         return False

@@ -17,6 +17,7 @@ from lake.scans import find_scan
 from udfs.deep_zoom import read_thumbnail, read_tile
 from udfs.errors import HistolakeError, SlideError, TileError
 from udfs.slide import Area, Pixels, file_state
+from udfs.slide_cache import is_here
 from viewer.pictures import Pictures
 
 JPEG: dict[str, int] = {"quality": 85, "subsampling": 0}  # stains differ in color: chroma at full resolution
@@ -30,7 +31,7 @@ _pictures = Pictures(WORKERS, KEPT_BYTES)
 
 
 class MissingError(HistolakeError):
-    """A slide that the lake does not have, or whose file is no longer where it was."""
+    """A slide that the lake does not have, or whose file is no longer, or not yet, where it is looked for."""
 
 
 async def tile(request: Request) -> Response:
@@ -68,6 +69,8 @@ def _find(slide_id: str) -> tuple[str, Area, str]:
         raise MissingError("not in the lake; the worklist shows those that are")
     if scan.area is None:
         raise SlideError(f"cannot be shown: {scan.error}")
+    if not is_here(scan.path):  # a worklist full of thumbnails would fetch every slide whole
+        raise MissingError("is on a server, and not on this machine yet; opening it in the viewer fetches it")
     try:
         state = file_state(scan.path)
     except SlideError as error:

@@ -145,7 +145,8 @@ def test_the_whole_workflow_makes_the_same_tables_in_a_bucket(
         lake.ok("evaluate"),
     ]
     for name in TABLES:
-        here, there = (each.read(name).drop(WHEN_AND_WHERE, strict=False) for each in (full_lake, lake))
+        left_out = WHEN_AND_WHERE | ({"content", "sha256"} if name == "model_files" else set())  # with times in them
+        here, there = (each.read(name).drop(left_out, strict=False) for each in (full_lake, lake))
         assert_frame_equal(there, here, check_row_order=False)
 
     said += [

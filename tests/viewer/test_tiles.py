@@ -21,13 +21,15 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from slide_server import serving
 from starlette.applications import Starlette
 from support import ROOT, SHARED, TestLake, write_slide
 
+import udfs.slide
 from lake import store
 from lake.tables import TABLES
 from udfs.deep_zoom import DeepZoom
-from udfs.slide import Area, dimensions, read_area
+from udfs.slide import Area, dimensions, file_state, read_area
 from viewer import tiles
 from viewer.pictures import Pictures
 from viewer.routes import ROUTES
@@ -226,6 +228,27 @@ def test_a_changed_file_is_not_served_from_the_cache(get: Get, lake: TestLake, s
     assert abs(pixels(after) - pixels(before)).mean() > 20
     add(lake, "one", slide, fingerprint="g")
     assert get(tile_path("one", TOP, 1, 1)).headers["etag"] not in (before.headers["etag"], after.headers["etag"])
+
+
+def test_a_slide_on_a_server_has_no_picture_until_it_was_opened(
+    get: Get, lake: TestLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HISTOLAKE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "served").mkdir()
+    path = write_slide(tmp_path / "served" / "far.tif")
+    with serving(path.parent) as server:
+        add(lake, "far", server.url("far.tif"))
+        udfs.slide._handles._open.clear()
+        monkeypatch.setenv("HISTOLAKE_CACHE", str(tmp_path / "another"))
+        server.requests.clear()
+        for asked in (tile_path("far"), "/histolake/thumbnails/far.jpeg"):
+            status, sentence = error(get(asked))
+            assert status == 404
+            assert "opening it in the viewer fetches it" in sentence
+        assert server.requests == []
+        file_state(server.url("far.tif"))
+        assert get(tile_path("far")).status_code == get("/histolake/thumbnails/far.jpeg").status_code == 200
+        assert len(server.wholes("far.tif")) == 1
 
 
 def test_a_file_that_was_moved_is_named_with_the_remedy(get: Get, slide: str) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from slide_server import serving
 from streamlit.testing.v1 import AppTest
 from support import TestLake, write_slide
 from viewer_support import Open, words
 
+import udfs.slide
 from lake import store
 from lake.choices import Peaks
 
@@ -126,6 +129,22 @@ def test_a_slide_without_microns_per_pixel_is_shown_and_says_so(
     assert "microns per pixel" in words(app)
     [pane] = panes(app)
     assert (pane["mpp_x"], pane["heatmap"], pane["width"]) == (None, None, 1024)
+
+
+def test_a_slide_on_a_server_is_fetched_when_it_is_opened(
+    open_page: Open, full_lake: TestLake, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HISTOLAKE_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(slides, tmp_path / "served")
+    with serving(tmp_path / "served") as server:
+        (slides / "tumor_4.tif").unlink()
+        full_lake.ok("ingest", server.url("tumor_4.tif"), "--split", "test")
+        udfs.slide._handles._open.clear()
+        monkeypatch.setenv("HISTOLAKE_CACHE", str(tmp_path / "another"))
+        server.requests.clear()
+        app = open_page(full_lake.root, "viewer", slide="tumor_4")
+        assert [pane["slide_id"] for pane in panes(app)] == ["tumor_4"]
+        assert len(server.wholes("tumor_4.tif")) == 1
 
 
 def test_a_slide_file_that_was_moved_is_a_sentence(open_page: Open, full_lake: TestLake, slides: Path) -> None:

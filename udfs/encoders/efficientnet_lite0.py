@@ -10,9 +10,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-from udfs.encoders.onnx_graph import GraphWriter, fold_batch_norm, same_pads
+import numpy as np
+
+from udfs.encoders.onnx_graph import GraphWriter, Pads, Weights, fold_batch_norm, same_pads
 from udfs.encoders.torch_file import Array, read_tensors
 from udfs.errors import EncoderError
 
@@ -57,58 +61,112 @@ def write_network(graph: GraphWriter, x: str, input_px: int) -> Iterator[str]:
     Yields the feature maps after the stem, after each of the seven stages, and after the head.
     Raises EncoderError when the package's weights are missing or are not the published ones.
     """
+    network = read_network(input_px)
+    x = write_stem(graph, x, network)
+    yield x
+    for stage in network.stages:
+        for block in stage:
+            x = write_block(graph, x, block)
+        yield x
+    yield graph.relu6(write_layer(graph, x, network.head))
+
+
+def write_stem(graph: GraphWriter, x: str, network: Network) -> str:
+    """The stem over images of 0 to 255."""
+    return graph.relu6(write_layer(graph, graph.normalise(x, _MEAN, _STD), network.stem))
+
+
+def write_block(graph: GraphWriter, x: str, block: Block) -> str:
+    """An inverted bottleneck in fp32."""
+    before = x
+    if block.expand is not None:
+        x = graph.relu6(write_layer(graph, x, block.expand))
+    x = graph.relu6(write_layer(graph, x, block.depthwise))
+    x = write_layer(graph, x, block.project)
+    return graph.add(x, before) if block.is_residual else x
+
+
+def write_layer(graph: GraphWriter, x: str, layer: Layer) -> str:
+    """A convolution in fp32, without ReLU6."""
+    return graph.convolve(x, layer.kernel, layer.bias, layer.stride, layer.pads, layer.groups)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution with its batch norm folded in.
+
+    mean, spread: of each channel that it gives, before ReLU6, on ImageNet: what the batch norm was trained to.
+    """
+
+    kernel: Weights
+    bias: Weights
+    stride: int
+    pads: Pads
+    mean: Weights
+    spread: Weights
+
+    @property
+    def groups(self) -> int:
+        """As many as channels where each is convolved by itself."""
+        return self.kernel.shape[0] if self.kernel.shape[1] == 1 else 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """An inverted bottleneck; the network's first one alone does not expand its channels."""
+
+    expand: Layer | None
+    depthwise: Layer
+    project: Layer
+    is_residual: bool  # whether its input is added to what it projects
+
+
+@dataclass(frozen=True)
+class Network:
+    """The layers, in order."""
+
+    stem: Layer
+    stages: list[list[Block]]
+    head: Layer
+
+
+def read_network(input_px: int) -> Network:
+    """The network over images (n, 3, input_px, input_px).
+
+    Raises EncoderError when the package's weights are missing or are not the published ones.
+    """
     path = weights_path()
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _WEIGHTS_SHA256:
         raise EncoderError(f"{path}: missing, or not the published weights; install {_PACKAGE.replace('_', '-')} again")
-    yield from _Network(read_tensors(path), graph, x, input_px).layers()
+    reader = _Reader(read_tensors(path), input_px)
+    stem = reader.layer("_conv_stem", "_bn0", stride=2)
+    numbers = count()
+    stages = [
+        [reader.block(f"_blocks.{next(numbers)}.", 1 if place else stride, place > 0) for place in range(blocks)]
+        for blocks, stride in _STAGES
+    ]
+    return Network(stem, stages, reader.layer("_conv_head", "_bn1"))
 
 
-class _Network:
-    """Writes the layers one after another; `x` is the tensor reached."""
+class _Reader:
+    """Reads the layers one after another."""
 
-    def __init__(self, tensors: dict[str, Array], graph: GraphWriter, x: str, input_px: int) -> None:
-        self.graph = graph
-        self.x = graph.normalise(x, _MEAN, _STD)
+    def __init__(self, tensors: dict[str, Array], input_px: int) -> None:
         self._tensors = tensors
-        self._size = input_px  # edge of x, pixels
+        self._size = input_px  # edge of the maps reached, pixels
 
-    def layers(self) -> Iterator[str]:
-        """The maps after the stem, each stage and the head."""
-        self._convolve("_conv_stem", "_bn0", stride=2)
-        self._activate()
-        yield self.x
-        number = 0
-        for blocks, stride in _STAGES:
-            for block in range(blocks):
-                self._block(f"_blocks.{number}.", stride if block == 0 else 1, is_residual=block > 0)
-                number += 1
-            yield self.x
-        self._convolve("_conv_head", "_bn1")
-        self._activate()
-        yield self.x
+    def block(self, prefix: str, stride: int, is_residual: bool) -> Block:
+        has_expand = f"{prefix}_expand_conv.weight" in self._tensors
+        expand = self.layer(f"{prefix}_expand_conv", f"{prefix}_bn0") if has_expand else None
+        depthwise = self.layer(f"{prefix}_depthwise_conv", f"{prefix}_bn1", stride)
+        return Block(expand, depthwise, self.layer(f"{prefix}_project_conv", f"{prefix}_bn2"), is_residual)
 
-    def _block(self, prefix: str, stride: int, is_residual: bool) -> None:
-        """An inverted bottleneck; the first block alone does not expand its channels."""
-        before = self.x
-        if f"{prefix}_expand_conv.weight" in self._tensors:
-            self._convolve(f"{prefix}_expand_conv", f"{prefix}_bn0")
-            self._activate()
-        self._convolve(f"{prefix}_depthwise_conv", f"{prefix}_bn1", stride)
-        self._activate()
-        self._convolve(f"{prefix}_project_conv", f"{prefix}_bn2")
-        if is_residual:
-            self.x = self.graph.add(self.x, before)
-
-    def _convolve(self, convolution: str, norm: str, stride: int = 1) -> None:
+    def layer(self, convolution: str, norm: str, stride: int = 1) -> Layer:
         kernel = self._tensors[f"{convolution}.weight"]
         gamma, beta = self._tensors[f"{norm}.weight"], self._tensors[f"{norm}.bias"]
         mean, variance = self._tensors[f"{norm}.running_mean"], self._tensors[f"{norm}.running_var"]
         folded, bias = fold_batch_norm(kernel, gamma, beta, mean, variance, _EPSILON)
-        groups = kernel.shape[0] if kernel.shape[1] == 1 else 1
         height, width = kernel.shape[2:]
         pads = same_pads((height, width), stride, self._size)
-        self.x = self.graph.convolve(self.x, folded, bias, stride, pads, groups)
         self._size = -(-self._size // stride)
-
-    def _activate(self) -> None:
-        self.x = self.graph.relu6(self.x)
+        return Layer(folded, bias, stride, pads, beta, np.abs(gamma))

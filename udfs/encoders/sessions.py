@@ -106,7 +106,7 @@ def open_on(file: OnnxFile, provider: str, precision: str, input_px: int) -> Ses
             options.add_free_dimension_override_by_name(name, size)
     if provider == "OpenVINO":
         hint = "bf16" if precision == "bf16" else "f32"
-        if precision == "bf16":  # what OpenVINO left to the CPU provider would be computed in fp32
+        if precision != "fp32":  # of bf16, what OpenVINO left to the CPU provider would be in fp32; of int8, slow
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         cpu = {"INFERENCE_PRECISION_HINT": hint}
         if cores() < (os.cpu_count() or 1):  # or each process would pin as many threads as there are cores, to the same
@@ -115,6 +115,8 @@ def open_on(file: OnnxFile, provider: str, precision: str, input_px: int) -> Ses
         return Session(ort.InferenceSession(file.path, options), provider, batch)
     if provider == "CPU":
         options.intra_op_num_threads = _CPU_THREADS
+        if not _sums_bytes():  # there int8's sums of two would be cut off at 16 bits; right ones take longer
+            options.add_session_config_entry("session.x64quantprecision", "1")
         return Session(ort.InferenceSession(file.path, options, ["CPUExecutionProvider"]), provider, batch)
     cuda = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}  # TF32 is not fp32; the search may vary
     session = ort.InferenceSession(file.path, options, [("CUDAExecutionProvider", cuda)])
@@ -136,11 +138,20 @@ def _openvino_device() -> Any | None:
     return next((device for device in devices if device.device.type == cpu), None)
 
 
-@functools.cache
 def _computes_bf16() -> bool:
     """Whether this CPU has BF16 arithmetic; False where the system does not tell."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_flags())
+
+
+def _sums_bytes() -> bool:
+    """Whether this x86 CPU sums products of bytes at 32 bits (VNNI); False where the system does not tell."""
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(_flags())
+
+
+@functools.cache
+def _flags() -> frozenset[str]:
+    """What Linux says that this CPU can do."""
     try:
-        flags = Path("/proc/cpuinfo").read_text().split()
+        return frozenset(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+        return frozenset()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from udfs.cache_folder import cache_dir
 from udfs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -34,16 +35,6 @@ class WeightsFile:
     url: str
     size: int
     md5: str
-
-
-def cache_dir() -> Path:
-    """Where encoders and weights are kept: HISTOLAKE_CACHE, else the user's cache folder."""
-    named = os.environ.get("HISTOLAKE_CACHE")
-    if named:
-        return Path(named).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("histolake", appauthor=False))
 
 
 def local_path(weights: WeightsFile) -> Path | None:
