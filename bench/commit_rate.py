@@ -32,7 +32,7 @@ from lake.commits import Committer
 from lake.units import Result, Unit
 
 WRITERS = {"predictions": (1, 2, 4, 8), "features": (1, 4)}
-SECONDS = 10.0
+SECONDS = 20.0
 MOST = 10_000  # slides of a writer
 IDENTITY = {"patch_set": lakes.PATCH_SET, "encoder_id": lakes.ENCODER, "model_id": lakes.MODEL}
 

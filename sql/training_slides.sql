@@ -3,7 +3,9 @@
 -- A selection, not a stage: `histolake train --engine ray` reads it.
 --
 -- grain     one row per slide; patches: rows that it has in training_set
--- params    as for training_set
+-- params    $patch_set, $encoder_id, $label_rule   which labels meet which features
+--           $protocol, $with_reviews               which side a patch stands on, and whose word counts: as in
+--                                                  training_set
 
 select
     slide_id,

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import duckdb
 import object_stores
 import polars as pl
 import pytest
@@ -25,6 +26,7 @@ from support import Answer, TestLake, run_command
 
 from lake import encoders, mlflow_runs, models, session, storage, store, workbench
 from lake.choices import lake_path
+from lake.compute import raise_if_general
 from lake.tables import TABLES
 from udfs.encoders.encoder import describe
 from udfs.errors import LakeError, QueryError, StorageError
@@ -370,6 +372,13 @@ def test_without_the_extra_it_is_told_what_to_install(told: pytest.MonkeyPatch) 
     told_in_a_line(run_command("check", "--lake", "s3://bucket/lake"), "pip install '.[s3]'")
 
 
+def test_what_the_store_does_is_no_slide_s_fault() -> None:
+    """As DuckDB hands it on: a unit would be recorded as failed, and not be done again."""
+    with pytest.raises(StorageError, match=r"^s3://bucket/a: the connection broke$"):
+        raise_if_general(duckdb.IOException("IO Error: StorageError: s3://bucket/a: the connection broke\n\nAt:\n  x"))
+    raise_if_general(duckdb.IOException("IO Error: the slide cannot be read"))
+
+
 @pytest.fixture
 def cable(moto: Store, told: pytest.MonkeyPatch) -> Iterator[Cable]:
     """What lies between histolake and the store."""
@@ -415,3 +424,19 @@ def test_a_network_that_breaks_while_files_are_read_is_told(
     told_in_a_line(lake("sql", "from settings"), "s3://bucket/cut-reading/lake/", "the connection broke")
     cable.mend()
     assert lake.ok("sql", "from settings", "--format", "json").json()
+
+
+@pytest.mark.slow
+def test_a_store_that_goes_while_a_model_is_trained_leaves_the_lake_as_it_was(
+    cable: Cable, moto: Store, told: pytest.MonkeyPatch, full_lake: TestLake
+) -> None:
+    moto.put(full_lake.root, "cut-running/lake")
+    lake = TestLake(lake_path("s3://bucket/cut-running/lake"))
+    before = lake.read("runs")
+    told.setattr(storage, "ATTEMPTS", 3)
+    cable.cut(r"GET /bucket/\S+/features/bucket\S+\.parquet")
+    trained = lake("train", "--encoder", "tiny", "--calibration", "temperature")
+    told_in_a_line(trained, "features", "the connection broke")
+    cable.mend()
+    assert lake.read("runs").height == before.height
+    assert lake.ok("check").status == 0

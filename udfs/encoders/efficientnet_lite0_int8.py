@@ -103,7 +103,7 @@ def _project(graph: GraphWriter, x: Bytes, block: Block) -> str:
         rectified_mean(float(mean), float(spread)) for mean, spread in zip(before.mean, before.spread, strict=True)
     ]
     lost = np.sum((rows - rounded.weights()) * means, axis=1)
-    return int8_graph.multiply(graph, x, rounded, block.project.bias + lost)
+    return int8_graph.multiply(graph, x, rounded, (block.project.bias + lost).astype(np.float32))
 
 
 def _project_finely(graph: GraphWriter, x: Bytes, project: Layer) -> str:
@@ -112,7 +112,7 @@ def _project_finely(graph: GraphWriter, x: Bytes, project: Layer) -> str:
     coarse = round_rows(rows)
     fine = round_rows(rows - coarse.weights())
     most = int8_graph.multiply(graph, x, coarse, project.bias)
-    return graph.add(most, int8_graph.multiply(graph, x, fine, np.zeros(len(rows))))
+    return graph.add(most, int8_graph.multiply(graph, x, fine, np.zeros(len(rows), np.float32)))
 
 
 def _rows(layer: Layer) -> Exact:

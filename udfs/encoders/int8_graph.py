@@ -68,7 +68,7 @@ def _steps(rows: Exact, bias: Exact | None, size: float) -> Weights:
     steps = np.abs(rows).max(axis=1) / _LARGEST
     if bias is not None:
         steps = np.maximum(steps, np.abs(bias) / size / _LARGEST_BIAS)
-    found = steps.astype(np.float32)
+    found: Weights = steps.astype(np.float32)
     found[found == 0] = 1
     return found
 
@@ -123,10 +123,10 @@ def convolve(
     return out._replace(name=name)
 
 
-def multiply(graph: GraphWriter, x: Bytes, weights: Rounded, bias: Exact) -> str:
+def multiply(graph: GraphWriter, x: Bytes, weights: Rounded, bias: Weights) -> str:
     """A 1x1 convolution, channels last, whose sums come out as floats."""
     integers, steps, zeros = _weights(graph, weights.integers.T, weights.steps)
-    bias_name = graph.constant(f"bias_{graph.number}", bias.astype(np.float32))
+    bias_name = graph.constant(f"bias_{graph.number}", bias)
     inputs = [x.name, integers, x.step, steps, x.zero, zeros, bias_name]
     return graph.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT)
 
@@ -143,5 +143,8 @@ def _bytes(graph: GraphWriter, step: str, size: float, zero: int) -> Bytes:
 
 def _weights(graph: GraphWriter, integers: NDArray[np.int8], steps: Weights) -> list[str]:
     """The names of integers, steps and zeros."""
-    kind = {"kernel": integers, "steps": steps, "zeros": np.zeros(len(steps), np.int8)}
-    return [graph.constant(f"{name}_{graph.number}", value) for name, value in kind.items()]
+    return [
+        graph.constant(f"kernel_{graph.number}", integers),
+        graph.constant(f"steps_{graph.number}", steps),
+        graph.constant(f"zeros_{graph.number}", np.zeros(len(steps), np.int8)),
+    ]
