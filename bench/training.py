@@ -27,7 +27,7 @@ from lake.train import Recipe, learn
 SLIDES = {"train": 6, "validation": 2}
 PATCHES, DIMS = 1_000, 1280  # of a slide: 6,000 to fit, 2,000 to choose with
 STEPS = 200
-ROUNDS = 2  # of one and of two workers, by turns
+ROUNDS = 1  # of one and of two workers, by turns
 
 
 def main() -> None:
