@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lake.choices import CALIBRATIONS
+from lake.linear import calibration_of
 from lake.network import Network
 from lake.selection import Labelled, TrainingSet
 
@@ -21,7 +22,6 @@ def calibrated(estimator: Any, method: str, data: Labelled, rows: NDArray[np.int
     Vector Machines, 1999) or 'temperature' (the scores divided by one number; Guo et al., On Calibration of
     Modern Neural Networks, 2017). Both classes must be in the rows.
     """
-    from scipy.special import logit
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 
@@ -31,8 +31,7 @@ def calibrated(estimator: Any, method: str, data: Labelled, rows: NDArray[np.int
     found = CalibratedClassifierCV(FrozenEstimator(_same()), method=wanted)
     found.fit(data.log_odds(estimator, rows)[:, None], data.y[rows])
     if isinstance(estimator, Network):
-        at_0, at_1 = logit(found.predict_proba([[0.0], [1.0]])[:, 1])
-        return estimator.moved(at_1 - at_0, at_0)
+        return estimator.moved(*calibration_of(found.calibrated_classifiers_[0]))
     found.estimator = found.calibrated_classifiers_[0].estimator = frozen
     found.n_features_in_ = data.dims
     return found

@@ -49,7 +49,7 @@ def line_of(estimator: Any) -> Line | None:
 
     match estimator:
         case CalibratedClassifierCV(calibrated_classifiers_=[calibrated]):
-            factor, shift = _calibration(calibrated.calibrators[0], calibrated.method)
+            factor, shift = calibration_of(calibrated)
             return _folded(calibrated.estimator, factor, shift)
         case FrozenEstimator(estimator=inner):
             return line_of(inner)
@@ -59,9 +59,10 @@ def line_of(estimator: Any) -> Line | None:
     return None
 
 
-def _calibration(calibrator: Any, method: str) -> tuple[float, float]:
-    """Factor and shift that scikit-learn's calibrator gives the log odds."""
-    if method == "temperature":
+def calibration_of(calibrated: Any) -> tuple[float, float]:
+    """Factor and shift that one of the classifiers in scikit-learn's CalibratedClassifierCV gives the log odds."""
+    calibrator = calibrated.calibrators[0]
+    if calibrated.method == "temperature":
         return 2 * float(calibrator.beta_), 0.0  # a softmax over (-beta * odds, beta * odds)
     return -float(calibrator.a_), -float(calibrator.b_)
 
