@@ -209,7 +209,7 @@ def test_a_deep_model_is_trained_promoted_predicted_measured_compared_and_served
     own_lake.ok("explain", some["slide_id"], str(some["x"]), str(some["y"]))
     assert own_lake.ok("models", "list", "--json").json()[0]["head"] == "deep"
     curve = models.tracking(own_lake.root).get_metric_history(made["mlflow_run_id"], "training_loss")
-    assert [each.step for each in curve][:2] == [100, 200]
+    assert [each.step for each in curve] == [100]  # after them no patch of the validation slides is ranked wrongly
     assert own_lake.ok("check").status == 0
     done = subprocess.run(
         [sys.executable, "-I", "-W", "ignore", "-c", SERVED, str(own_lake.root / row["artifact"])],
