@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import tifffile
 from support import SHARED, Answer, TestLake, run_command, write_slide
 
 from lake import store
+from lake.tables import TABLES
 
 
 def refused(answer: Answer, *words: str) -> None:
@@ -149,10 +152,8 @@ def test_embeddings_of_another_length(full_lake: TestLake) -> None:
     store.put(full_lake.root, "patch_sets", tiling.to_dicts(), "test")
     row = wrong.to_dicts()[0]
     identity = {"patch_set": "other", "encoder_id": row["encoder_id"]}
-    done = store.entry(
-        "features", run_id="test", rows=1, slide_id=row["slide_id"], identity=identity, part=row["part"],
-        fingerprint=row["fingerprint"],
-    )  # fmt: skip
+    unit = {name: row[name] for name in ("slide_id", "part", "fingerprint")}
+    done = replace(store.entry("features", run_id="test", rows=1, identity=identity), **unit)
     rows = pa.Table.from_pylist([row], schema=TABLES["features"].schema)
     store.replace(full_lake.root, "features", rows, [], [done])
     assert full_lake("check").status == 1
