@@ -22,6 +22,7 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundEr
 
 from lake import storage
 from lake.conflicts import persist
+from lake.delta_table import FolderTable
 from lake.sql_files import query
 from lake.storage_faults import fault, plain, reason
 from lake.tables import FORMAT, GROWN, RUNS, TABLES, Table
@@ -195,7 +196,8 @@ def create_table(root: Path, table: Table) -> None:
 def open_table(root: Path, name: str, at: int | None = None) -> DeltaTable:
     """The table at its newest version, or as it was at version `at`."""
     try:
-        return DeltaTable(str(root / name), version=at, storage_options=storage.options(root))
+        opened = DeltaTable if storage.is_remote(root) else FolderTable
+        return opened(str(root / name), version=at, storage_options=storage.options(root))
     except TableNotFoundError:
         raise LakeError(f"{root}: no table {name!r}; is this a lake? `histolake ingest` makes one") from None
     except DeltaProtocolError as error:

@@ -19,7 +19,7 @@ from delta_writers import write, writer
 from deltalake import write_deltalake
 from support import ROOT, TestLake, write_slide
 
-from lake import connect, store, upkeep
+from lake import connect, session, store, upkeep
 from lake.tables import FORMAT, GROWN, TABLES
 from udfs.errors import LakeError
 
@@ -307,3 +307,14 @@ def test_an_encoder_that_is_gone_stops_the_run_and_blames_no_slide(full_lake: Te
     assert answer.err.count("histolake: ") == 1
     assert "failed:" not in answer.err
     assert full_lake.read("runs").filter(stage="features", status="failed").is_empty()
+
+
+def test_a_lake_may_be_in_a_folder_with_spaces_and_signs(tmp_path: Path) -> None:
+    root = tmp_path / "my slides, 100% ü"
+    store.create(root, seed=7)
+    store.put(root, "settings", [{"name": "a", "value": "b"}], "test")
+    assert store.setting(root, "seed") == "7"
+    assert set(store.rows(root, "runs")["stage"]) == {"settings", "annotation_groups"}
+    with session.connect(root, read_only=False) as con:
+        assert con.sql("select value from settings where name = 'a'").fetchall() == [("b",)]
+        assert con.sql("select count(*) > 0 from runs").fetchall() == [(True,)]
