@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from udfs.annotations.geojson import read_geojson
@@ -162,6 +162,7 @@ rings = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=8)
 
 
 @given(outside=rings, hole=rings)
+@example(outside=[(0, 32), (2, 31), (33, 23)], hole=[(0, 11), (10, 23), (18, 33)])  # GEOS's difference is wrong there
 def test_whatever_is_drawn_is_valid_and_lies_outside_the_hole(
     tmp_path_factory: pytest.TempPathFactory, outside: Any, hole: Any
 ) -> None:
@@ -170,7 +171,8 @@ def test_whatever_is_drawn_is_valid_and_lies_outside_the_hole(
     assert area.is_valid
     cut = shapely.make_valid(shapely.Polygon(hole), method="structure", keep_collapsed=False)
     assert shapely.intersection(area, cut).area < 1e-6
-    assert shapely.difference(area, shapely.convex_hull(shapely.MultiPoint(outside))).area < 1e-6
+    around = shapely.buffer(shapely.convex_hull(shapely.MultiPoint(outside)), 1e-6)
+    assert area.is_empty or shapely.covers(around, area)
     is_sound = len(set(outside)) >= 3 and len(set(hole)) >= 3 and shapely.Polygon(outside, [hole]).is_valid
     assert (row.note is None) == is_sound
 
