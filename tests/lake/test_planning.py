@@ -50,6 +50,7 @@ def assert_alike(lake: TestLake) -> int:
     return planned
 
 
+@pytest.mark.slow
 def test_units_are_those_of_all_rows_when_slides_and_annotations_change(full_lake: TestLake, slides: Path) -> None:
     assert assert_alike(full_lake)
     write_slide(slides / "tumor_1.tif", tissue=(128, 128, 700, 500), tumor=(256, 256, 128, 128))
