@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lake.storage_faults import reason
+from udfs.cache_folder import cache_dir
 from udfs.errors import StorageError
 
 if TYPE_CHECKING:
@@ -357,13 +358,11 @@ def keep(files: Mapping[str, Path], folder: Path) -> None:
 def at_hand(folder: Path) -> Path:
     """A folder of files that never change, as one on this machine: fetched once from object storage.
 
-    It is kept under its name, which is a hash of what is in it, in this user's cache.
+    It is kept under its name, which is a hash of what is in it, in this machine's cache.
     """
     if not is_remote(folder):
         return folder
-    import platformdirs
-
-    kept = Path(platformdirs.user_cache_dir("histolake", appauthor=False)) / folder.parent.name / folder.name
+    kept = cache_dir() / folder.parent.name / folder.name
     if not kept.is_dir():
         partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
         bucket, key = _key(folder)
