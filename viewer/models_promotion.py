@@ -10,8 +10,9 @@ from lake import models, store
 from lake.choices import lake_path
 from udfs.errors import HistolakeError
 from viewer.models_reading import champion_history
+from viewer.person import person
 from viewer.reading import Lake, Row, refresh
-from viewer.roles import Role, require, role
+from viewer.roles import Role
 from viewer.table import utc
 from viewer.text import escaped
 
@@ -31,7 +32,7 @@ def show_promotion(lake: Lake, model: Row) -> None:
     """Offer an admin to make the model the champion, unless it is or may not be; show who was before it."""
     if promoted := st.session_state.pop("promoted", None):
         st.toast(escaped(f"Model {promoted} is the champion."))
-    if not model["is_champion"] and role() is Role.admin:
+    if not model["is_champion"] and person().role is Role.admin:
         model_id, may_not = model["model_id"], model["protocol"] == "patch_random"
         why = "It has seen patches of test slides." if may_not else "Other pages then show this model by default."
         label = f"Make {model_id} the champion"
@@ -83,5 +84,5 @@ def _confirm(lake: Lake, model: Row) -> None:
 
 def promote(root: Path, model_id: str, reason: str | None = None) -> None:
     """Make a model the champion, as `histolake models promote` does. Raises HistolakeError for any role but admin."""
-    require(Role.admin, "make a model the champion")
+    person().require(Role.admin, "make a model the champion")
     models.make_champion(root, models.find(root, model_id), store.new_run_id(), (reason or "").strip() or None)

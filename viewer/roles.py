@@ -1,22 +1,18 @@
-"""Who may do what in the app; the one place that tells the role of the person at the browser.
-
-The environment's HISTOLAKE_APP_ROLE names the role of everybody: `viewer` reads, `analyst` reads and queries, `admin`
-may also change what others see, such as the champion. Without it, who comes from this machine to an app that listens
-on this machine alone is an admin, and everybody else a viewer. Behind a proxy all seem to come from this machine:
-name the role there.
-"""
+"""What each role may do in the app, and the one place where a person is denied what theirs may not."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 from enum import StrEnum
+from typing import NoReturn
 
 import streamlit as st
 
 from udfs.errors import HistolakeError
 
 VARIABLE = "HISTOLAKE_APP_ROLE"
+NOBODY = "nobody"  # who did not say who they are
 
 
 class Role(StrEnum):
@@ -26,12 +22,35 @@ class Role(StrEnum):
     analyst = "analyst"
     admin = "admin"
 
+    def may(self, wanted: Role) -> bool:
+        """Whether the role is `wanted`, or may more."""
+        return list(Role).index(self) >= list(Role).index(wanted)
 
-def role() -> Role:
-    """The role of whoever uses the app. Raises HistolakeError for one that does not exist."""
+
+class DeniedError(HistolakeError):
+    """What a person, or nobody known, asked for and may not do."""
+
+
+def deny(subject: str, deed: str, why: str) -> NoReturn:
+    """Deny a person, or NOBODY, a deed: raises DeniedError with the sentence `why`. Every denial comes through here."""
+    raise DeniedError(why)
+
+
+def require(subject: str, held: Role, wanted: Role, deed: str) -> None:
+    """Deny unless the role held is `wanted`, or may more; `deed` completes "only the role admin may …"."""
+    if not held.may(wanted):
+        deny(subject, deed, f"only the role {wanted} may {deed}, and yours is {held}")
+
+
+def role_without_login(peer: str | None) -> Role:
+    """The role of everybody where nobody logs in; peer: the address that a request comes from, None for this process.
+
+    The environment's HISTOLAKE_APP_ROLE names it. Without it, who comes from this machine to an app that listens on
+    this machine alone is an admin, and everybody else a viewer. Raises HistolakeError for a role that does not exist.
+    """
     named = os.environ.get(VARIABLE, "").strip().lower()
     if not named:
-        is_own = _is_loopback(st.get_option("server.address")) and _is_loopback(st.context.ip_address or "localhost")
+        is_own = is_loopback(st.get_option("server.address")) and is_loopback(peer or "localhost")
         return Role.admin if is_own else Role.viewer
     try:
         return Role(named)
@@ -39,16 +58,10 @@ def role() -> Role:
         raise HistolakeError(f"{VARIABLE}={named}: must be one of {', '.join(Role)}") from None
 
 
-def require(wanted: Role, deed: str) -> None:
-    """Raise HistolakeError unless the role is `wanted`, or may more; `deed` completes "only an admin may …"."""
-    held = role()
-    if list(Role).index(held) < list(Role).index(wanted):
-        raise HistolakeError(f"only the role {wanted} may {deed}, and this app has the role {held}: see {VARIABLE}")
-
-
-def _is_loopback(address: str | None) -> bool:
+def is_loopback(address: str | None) -> bool:
+    """Whether an address, or a name, is of this machine alone; None, which Streamlit takes for all, is not."""
     if not address:
-        return False  # Streamlit then listens on every address
+        return False
     if address == "localhost":
         return True
     try:

@@ -20,7 +20,8 @@ from udfs.errors import HistolakeError, ModelError
 from viewer import models_charts
 from viewer.chart import INK
 from viewer.models_promotion import ASKED, promote
-from viewer.roles import VARIABLE, Role, role
+from viewer.person import person
+from viewer.roles import VARIABLE, Role
 
 
 def charts(app: AppTest) -> list[dict[str, Any]]:
@@ -260,7 +261,7 @@ def test_nobody_but_an_admin_promotes_not_even_by_forged_state(
         app.session_state[name] = value
     app.run()
     assert not [button for button in app.button if button.key in ("promote", "confirm promotion")]
-    with pytest.raises(HistolakeError, match=f"only the role admin .* has the role {held}"):
+    with pytest.raises(HistolakeError, match=f"only the role admin .* yours is {held}"):
         promote(compared.root, first)
     assert models.champion(compared.root) == champion
 
@@ -308,14 +309,14 @@ def test_the_role_follows_from_where_the_app_listens(
 ) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(st, "get_option", {"server.address": address}.get)
-    assert role() is expected
+    assert person().role is expected
     monkeypatch.setattr(type(st.context), "ip_address", "192.168.1.8")
-    assert role() is Role.viewer
+    assert person().role is Role.viewer
     monkeypatch.setenv(VARIABLE, " Analyst ")
-    assert role() is Role.analyst
+    assert person().role is Role.analyst
     monkeypatch.setenv(VARIABLE, "root")
     with pytest.raises(HistolakeError, match="HISTOLAKE_APP_ROLE=root: must be one of viewer, analyst, admin"):
-        role()
+        person()
 
 
 def test_every_series_is_seen_on_the_paper_of_either_theme() -> None:
