@@ -13,31 +13,38 @@ from typing import Any
 import shapely
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from lake import export
 from lake.choices import lake_path
 from lake.patch_grid import PatchGrid
+from lake.store import CODE_VERSION
 from udfs.errors import HistolakeError
 from viewer import slides
 from viewer.reading import Lake, Row, newest_lake
 
-FOREVER = "private, max-age=31536000, immutable"  # what an address with a version gives never changes
-ASK_AGAIN = "no-cache"
+ASK_AGAIN = "private, no-cache"  # a browser keeps it, and asks whether it may show it and whether it has changed
 
 Endpoint = Callable[[Request], Response]
 
 
 def _answered(endpoint: Callable[[Lake, str, Request], Response]) -> Endpoint:
-    """The endpoint on the lake at the version asked for; what fails is a sentence as JSON, with status 404."""
+    """The endpoint on the lake at the version asked for; what fails is a sentence as JSON, with status 404.
+
+    What an address with a version gives never changes, so that a browser that has it is not sent it again.
+    """
 
     @wraps(endpoint)
     def answer(request: Request) -> Response:
+        headers = {"Cache-Control": ASK_AGAIN}
+        if "version" in request.query_params:
+            headers["ETag"] = f'"{CODE_VERSION}"'
+            if headers["ETag"] in request.headers.get("If-None-Match", ""):
+                return Response(status_code=304, headers=headers)
         try:
             response = endpoint(_lake(request), request.path_params["slide_id"], request)
         except HistolakeError as error:
-            return JSONResponse({"error": str(error)}, 404, {"Cache-Control": ASK_AGAIN})
-        response.headers["Cache-Control"] = FOREVER if "version" in request.query_params else ASK_AGAIN
+            return JSONResponse({"error": str(error)}, 404, {"Cache-Control": "no-store"})
+        response.headers.update(headers)
         return response
 
     return answer
@@ -117,11 +124,3 @@ def _shape(row: Row) -> dict[str, Any]:
         "meaning": row["meaning"],
         "rings": [shapely.get_coordinates(ring).round(1).ravel().tolist() for ring in rings if not ring.is_empty],
     }
-
-
-ROUTES = [
-    Route("/histolake/heatmaps/{slide_id:path}", heatmap),
-    Route("/histolake/outcomes/{slide_id:path}", outcomes),
-    Route("/histolake/annotations/{slide_id:path}", outlines),
-    Route("/histolake/hotspots/{slide_id:path}", hotspots),
-]

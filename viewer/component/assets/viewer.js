@@ -106,6 +106,9 @@ class SlideViewer {
         this.controls.message.textContent = text;
         this.controls.message.hidden = false;
       },
+      recovered: () => {
+        this.controls.message.hidden = true;
+      },
     };
   }
 
@@ -184,7 +187,7 @@ class SlideViewer {
     disable(this.controls.showOutcomes, !outcomes, "No labels of this slide by the model's rule");
     disable(this.controls.showOutlines, !annotations, "Nobody has annotated this slide");
     this.controls.hotspotsFile.hidden = !first.spec.hotspots_file;
-    this.controls.hotspotsFile.href = first.spec.hotspots_file ?? "";
+    this.controls.hotspotsFile.href = `${first.spec.hotspots_file ?? "?"}&token=${first.spec.token}`;
     this.controls.noMpp.textContent = reason;
     this.controls.noMpp.hidden = Boolean(mpp);
   }
