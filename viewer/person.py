@@ -77,9 +77,8 @@ def _of_login(found: Session, limits: Login) -> Person:
     subject = str(claims["sub"])
     role = _highest(_roles_told(claims, limits))
     if role is None:
-        roles.deny(
-            subject, "use this app", f"you have no role here: ask who looks after this app to give {subject} one"
-        )
+        why = f"you have no role here: ask who looks after this app to give one to {subject}"
+        roles.deny(subject, "use this app", why)
     return Person(subject, str(claims.get("name") or claims.get("email") or subject), role)
 
 
