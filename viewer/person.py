@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,8 +61,14 @@ def person_of(request: HTTPConnection) -> Person:
 
 
 def is_active(cookies: Mapping[str, str] | None = None) -> None:
-    """Note that the person does something, by the request of these cookies, else by the page that is being made."""
-    if limits := login():
+    """Note that the person does something, by the request of these cookies, else by the page that is being made.
+
+    Whose login is over is told so by the page's gate.
+    """
+    limits = login()
+    if limits is None:
+        return
+    with suppress(LoggedOutError):
         sessions.touch(_session_of_page(limits) if cookies is None else sessions.session(cookies, limits))
 
 
