@@ -13,6 +13,7 @@ from lake.choices import lake_path
 from lake.heatmap_frame import BANNER, BANNER_PAPER, PAPER
 from udfs.errors import HistolakeError
 from viewer import reading
+from viewer.audited import take_not_saved
 from viewer.reading import Lake
 from viewer.text import escaped
 
@@ -89,6 +90,8 @@ def show_moment(lake: Lake) -> None:
 @st.fragment(run_every=LOOKED_FOR_CHANGES)
 def _hint_at_changes() -> None:
     """Offer a newer moment of the lake; nothing that is read changes by itself."""
+    for why in take_not_saved():
+        st.error(escaped(why))
     try:
         is_newest = reading.newest_lake() == reading.open_lake()
     except HistolakeError as error:

@@ -16,14 +16,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lake import export
+from lake.audit import Action, Deed
 from lake.choices import lake_path
 from lake.patch_grid import PatchGrid
 from udfs.errors import HistolakeError
 from viewer import slides
+from viewer.audited import record
+from viewer.person import person_of
 from viewer.reading import Lake, Row, newest_lake
 
 FOREVER = "private, max-age=31536000, immutable"  # what an address with a version gives never changes
 ASK_AGAIN = "no-cache"
+EACH_TIME = "no-store"  # what leaves is recorded
 
 Endpoint = Callable[[Request], Response]
 
@@ -37,7 +41,8 @@ def _answered(endpoint: Callable[[Lake, str, Request], Response]) -> Endpoint:
             response = endpoint(_lake(request), request.path_params["slide_id"], request)
         except HistolakeError as error:
             return JSONResponse({"error": str(error)}, 404, {"Cache-Control": ASK_AGAIN})
-        response.headers["Cache-Control"] = FOREVER if "version" in request.query_params else ASK_AGAIN
+        kept = FOREVER if "version" in request.query_params else ASK_AGAIN
+        response.headers.setdefault("Cache-Control", kept)
         return response
 
     return answer
@@ -72,13 +77,30 @@ def hotspots(lake: Lake, slide_id: str, request: Request) -> Response:
     found = slides.hotspots(lake, slide_id, model["model_id"], _patch_set(model, request))
     about = {name: model[name] for name in ("model_id", "encoder_id", "patch_set")}
     about |= {"slide_id": slide_id, "table_versions": slides.versions(lake)}
+    _record_export(lake, slide_id, "hotspots.geojson", model["model_id"], request)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "hotspots.geojson"
         export.write_hotspots(file, found, model["model_id"], about)
         content = file.read_bytes()
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in slide_id)
-    attachment = {"Content-Disposition": f'attachment; filename="{name.encode("ascii", "replace").decode()}.geojson"'}
+    attachment = {
+        "Content-Disposition": f'attachment; filename="{name.encode("ascii", "replace").decode()}.geojson"',
+        "Cache-Control": EACH_TIME,
+    }
     return Response(content, media_type="application/geo+json", headers=attachment)
+
+
+@_answered
+def saving(lake: Lake, slide_id: str, request: Request) -> Response:
+    """Nothing but that the view of the slide may be saved: the browser draws it, once this is recorded."""
+    slides.slide(lake, slide_id)
+    _record_export(lake, slide_id, "view.png", request.query_params.get("model"), request)
+    return Response(status_code=204, headers={"Cache-Control": EACH_TIME})
+
+
+def _record_export(lake: Lake, slide_id: str, file: str, model_id: str | None, request: Request) -> None:
+    deed = Deed(Action.exported, slide_id, file, {"runs": lake.version}, {"model_id": model_id})
+    record(lake, deed, person_of(request))
 
 
 def _lake(request: Request) -> Lake:
@@ -124,4 +146,5 @@ ROUTES = [
     Route("/histolake/outcomes/{slide_id:path}", outcomes),
     Route("/histolake/annotations/{slide_id:path}", outlines),
     Route("/histolake/hotspots/{slide_id:path}", hotspots),
+    Route("/histolake/saving/{slide_id:path}", saving, methods=["POST"]),
 ]

@@ -2,6 +2,7 @@
 
 import { viewInAddress, writeAddress } from "./address.js";
 import { drawExport, save } from "./export.js";
+import { sentence } from "./heatmap.js";
 import { drawLegend } from "./legend.js";
 import { Pane } from "./pane.js";
 import { zoomFor } from "./scale.js";
@@ -265,7 +266,15 @@ class SlideViewer {
     else this.root.requestFullscreen();
   }
 
-  export() {
+  /** Save the view, once the server has recorded that it leaves. */
+  async export() {
+    for (const pane of this.panes) {
+      const response = await fetch(pane.spec.saving, { method: "POST" });
+      if (!response.ok) {
+        pane.events.failed(pane, await sentence(response));
+        return;
+      }
+    }
     const canvas = drawExport(this.panes, this.style(), this.data.banner);
     save(canvas, `${this.panes.map((pane) => pane.spec.slide_id.replace(/[^\w.-]+/g, "_")).join("_and_")}.png`);
   }
