@@ -100,7 +100,7 @@ ESCAPES: dict[str, dict[str, tuple[str, str]]] = {
         "copy by partition": (f"copy (from slides) to '{FOLDER}' (format csv, partition_by (split))", "COPY"),
         "copy to the answer's pipe": ("copy (select 1) to '/dev/stdout'", "COPY"),
         "copy from a file": (f"copy slides from '{FILE}'", "COPY"),
-        "copy a database": ("copy from database memory to system", "COPY"),
+        "copy a database": ("copy from database memory to system", "only SELECT"),
         "copy, explained": (f"explain copy (select 1) to '{FOLDER}/out.csv'", "EXPLAIN"),
         "copy, explained and run": (f"explain analyze copy (select 1) to '{FOLDER}/out.csv'", "EXPLAIN"),
         "copy over the lake, explained and run": (
@@ -122,7 +122,7 @@ ESCAPES: dict[str, dict[str, tuple[str, str]]] = {
         "detach": ("detach memory", "DETACH"),
         "use": ("use memory", "SET"),
         "import": (f"import database '{FOLDER}'", "disabled by configuration"),
-        "import, explained": (f"explain import database '{FOLDER}'", "disabled by configuration"),
+        "import, explained": (f"explain import database '{FOLDER}'", "syntax error"),
     },
     "INSTALL and LOAD": {
         "install": ("install httpfs", "LOAD"),
@@ -131,7 +131,7 @@ ESCAPES: dict[str, dict[str, tuple[str, str]]] = {
         "install from an address": ("install x from 'https://example.org'", "LOAD"),
         "load": ("load httpfs", "LOAD"),
         "load a file": (f"load '{FILE}'", "LOAD"),
-        "update": ("update extensions", "UPDATE"),
+        "update": ("update extensions", "only SELECT"),
         "a function that would load spatial": ("select st_point(1, 2)", "st_point"),
         "a function that would load excel": ("select excel_text(1, 'h')", "excel_text"),
         "a table that would load excel": (f"from read_xlsx('{FILE}')", "read_xlsx"),
@@ -193,7 +193,7 @@ ESCAPES: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "as text that is planned": (f"select json_serialize_plan('from read_text(''{FILE}'')')", "json_serialize_plan"),
         "as text that is planned by a method": (
-            f"select 'from read_text(''{FILE}'')'.JSON_SERIALIZE_PLAN()",
+            f"select ('from read_text(''{FILE}'')').JSON_SERIALIZE_PLAN()",
             "json_serialize_plan",
         ),
         "as text that is planned in a lambda": (
@@ -203,7 +203,7 @@ ESCAPES: dict[str, dict[str, tuple[str, str]]] = {
         "prepare": ("prepare p as select 1", "PREPARE"),
         "prepare what reads files": (f"prepare p as from read_text('{FILE}')", "PREPARE"),
         "execute": ("execute p", "EXECUTE"),
-        "deallocate": ("deallocate p", "PREPARE"),
+        "deallocate": ("deallocate p", "DROP"),
         "a value that is not there": ("select $1", "alues"),
     },
     "UDFs and pointers": {
@@ -269,7 +269,7 @@ ESCAPES: dict[str, dict[str, tuple[str, str]]] = {
         "half a character": ("select '\ud800'", "half of another"),
         "too long": ("select " + "1," * 60_000 + "1", "characters"),
         "too deep": ("select " + "1 + " * 5_000 + "1", "depth"),
-        "too many parentheses": ("select " + "(" * 5_000 + "1" + ")" * 5_000, "depth"),
+        "too many brackets": ("select " + "[" * 5_000 + "1" + "]" * 5_000, "depth"),
         "too many subqueries": ("select * from " * 5_000 + "slides", "syntax error"),
         "too many columns": ("select " + ", ".join(["1"] * 1_001), "columns"),
     },
@@ -344,6 +344,7 @@ EXHAUSTING: dict[str, dict[str, str]] = {  # what would take all memory, all tim
         "a regular expression": "select regexp_matches(repeat('a', 5000000), '(a*)*(a|aa)*(a?){500}b')",
         "a repeated replacement": "select length(regexp_replace(repeat('a', 50000000), '', repeat('b', 1000), 'g'))",
         "a distance": "select levenshtein(repeat('a', 500000), repeat('b', 500000))",
+        "parentheses": "select " + "(" * 40_000 + "1" + ")" * 40_000,
         "functions in functions": "select " + "abs(" * 900 + "1" + ")" * 900,
         "lists in lists": "select " + "[" * 900 + "1" + "]" * 900,
         "many conditions": "select 1 where " + " or ".join(f"random() = {number}" for number in range(4_000)),

@@ -24,9 +24,15 @@ from viewer import audited, denials, grids, slides, sql_page
 from viewer.models_promotion import promote
 from viewer.person import person
 from viewer.reading import Lake
-from viewer.roles import DeniedError, Role, deny
+from viewer.roles import VARIABLE, DeniedError, Role, deny
 
 UNDONE = "It was not done, for it cannot be recorded"
+
+
+@pytest.fixture(autouse=True)
+def role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody is an admin."""
+    monkeypatch.setenv(VARIABLE, "admin")
 
 
 def told(root: Path, action: str) -> list[dict[str, Any]]:
