@@ -44,6 +44,18 @@ class Meaning(StrEnum):
     none = "none"
 
 
+class Role(StrEnum):
+    """What a person may do in the app; each may all that those before it may."""
+
+    viewer = "viewer"
+    analyst = "analyst"
+    admin = "admin"
+
+    def may(self, wanted: Role) -> bool:
+        """Whether the role is `wanted`, or may more."""
+        return list(Role).index(self) >= list(Role).index(wanted)
+
+
 class EngineName(StrEnum):
     """Where stages run."""
 

@@ -18,6 +18,7 @@ from lake import (
     cli_ingest,
     cli_lake,
     cli_models,
+    cli_people,
     cli_review,
     cli_trace,
     cli_upkeep,
@@ -237,6 +238,7 @@ cli_trace.add_to(app)
 cli_review.add_to(app)
 cli_annotations.add_to(app)
 cli_audit.add_to(app)
+cli_people.add_to(app)
 cli_doctor.add_to(app)
 
 

@@ -71,7 +71,18 @@ def show(
     if as_json:
         print_json(found.to_dicts())
         return
-    columns = ("sequence", "recorded_at", "subject", "role", "via", "action", "slide_id", "object", "versions", "details")
+    columns = (
+        "sequence",
+        "recorded_at",
+        "subject",
+        "role",
+        "via",
+        "action",
+        "slide_id",
+        "object",
+        "versions",
+        "details",
+    )
     print_table(columns, found.select(columns).rows())
 
 

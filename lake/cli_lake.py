@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lake.session import Connection
 
 PRIVATE = (
-    *("--server.address", "127.0.0.1", "--server.showEmailPrompt", "false"),
+    *("--server.showEmailPrompt", "false"),
     *("--browser.gatherUsageStats", "false", "--client.showErrorLinks", "false"),
 )
 THEME = ("--theme.base", "viewer/theme.toml")
@@ -210,11 +210,19 @@ def _numbers(option: str, text: str) -> float | list[float]:
 
 
 def open_app(
-    port: Annotated[int, typer.Option(help="Of the page, on this machine only.")] = 8501, lake: Lake = None
+    port: Annotated[int, typer.Option(help="Of the page.")] = 8501,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another than this machine's own needs a login.")
+    ] = "127.0.0.1",
+    lake: Lake = None,
 ) -> None:
-    """Open the app: worklist, deep-zoom viewer, models, SQL and lineage in the browser."""
+    """Open the app: worklist, deep-zoom viewer, models, SQL and lineage in the browser.
+
+    It listens on this machine alone, unless people log in: docs/app.md tells how that is configured.
+    """
     page = Path(__file__).resolve().parent.parent / "app.py"
-    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port), *PRIVATE, *THEME]
+    command = [sys.executable, "-m", "streamlit", "run", page.name, "--server.port", str(port)]
+    command += ["--server.address", host, *PRIVATE, *THEME]
     environment = {**os.environ, "HISTOLAKE_LAKE": str(lake_path(lake))}
     # in the folder of app.py, whose .streamlit/config.toml, in a checkout, Streamlit reads too
     raise typer.Exit(subprocess.call(command, cwd=page.parent, env=environment))  # noqa: S603 (our own words)

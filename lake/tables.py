@@ -387,6 +387,16 @@ SETTINGS = Table(
     ),
 )
 
+PEOPLE = Table(
+    "people",
+    "One row a person who has a role in the app, for logins whose provider does not tell roles.",
+    ("person",),
+    _columns(
+        person=("VARCHAR", "e-mail address, lower case, or the subject of the login"),
+        role=("VARCHAR", "'viewer', 'analyst' or 'admin'"),
+    ),
+)
+
 RUNS = Table(
     "runs",
     "The ledger: one row a unit of work and attempt, and one for every other commit to a table.",
@@ -453,6 +463,7 @@ TABLES: dict[str, Table] = {
         REVIEWS,
         METRICS,
         SETTINGS,
+        PEOPLE,
         RUNS,
     )
 }

@@ -38,14 +38,14 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def served(root: Path) -> Iterator[str]:
-    """`streamlit run app.py` on a lake, on a free port of this machine; its address."""
+def served(root: Path, *options: str) -> Iterator[str]:
+    """`streamlit run app.py` on a lake, with more options, on a free port of this machine; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     command += ["--server.address", "127.0.0.1", "--server.headless", "true"]
-    command += ["--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false"]
+    command += ["--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false", *options]
     server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "HISTOLAKE_LAKE": str(root)})
     try:
         _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server)

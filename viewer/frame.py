@@ -9,11 +9,13 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from lake import store
-from lake.choices import lake_path
+from lake.choices import Role, lake_path
 from lake.heatmap_frame import BANNER, BANNER_PAPER, PAPER
 from udfs.errors import HistolakeError
 from viewer import reading
 from viewer.audited import take_not_saved
+from viewer.gate import guarded, renew_tokens
+from viewer.person import Person
 from viewer.reading import Lake
 from viewer.text import escaped
 
@@ -58,13 +60,14 @@ def show_banner() -> None:
     st.html(f'{_STYLE}<div role="note" class="histolake-banner">{BANNER}</div>')
 
 
-def run_page(page: Page) -> None:
-    """Run a page on the lake; without one, without slides, or after an error, say what to do."""
+def run_page(page: Page, who: Person, wanted: Role) -> None:
+    """Run a page, for the role wanted, on the lake; without it, without slides, or after an error, say what to do."""
     root = lake_path()
-    if not store.is_lake(root):
-        _explain_missing(root)
-        return
     try:
+        who.require(wanted, f"open the page {page.title}")
+        if not store.is_lake(root):
+            _explain_missing(root)
+            return
         lake = reading.open_lake()
         _hint_at_changes()
         show_moment(lake)
@@ -88,8 +91,10 @@ def show_moment(lake: Lake) -> None:
 
 
 @st.fragment(run_every=LOOKED_FOR_CHANGES)
+@guarded
 def _hint_at_changes() -> None:
-    """Offer a newer moment of the lake; nothing that is read changes by itself."""
+    """Offer a newer moment of the lake; nothing that is read changes by itself, but for the tokens of its slides."""
+    renew_tokens()
     for why in take_not_saved():
         st.error(escaped(why))
     try:

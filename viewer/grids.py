@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -13,39 +13,60 @@ from typing import Any
 import shapely
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from lake import export
 from lake.audit import Action, Deed
 from lake.choices import lake_path
 from lake.patch_grid import PatchGrid
+from lake.store import CODE_VERSION
 from udfs.errors import HistolakeError
 from viewer import slides
 from viewer.audited import record
 from viewer.person import person_of
 from viewer.reading import Lake, Row, newest_lake
 
-FOREVER = "private, max-age=31536000, immutable"  # what an address with a version gives never changes
-ASK_AGAIN = "no-cache"
-EACH_TIME = "no-store"  # what leaves is recorded
+ASK_AGAIN = "private, no-cache"  # a browser keeps it, and asks whether it may show it and whether it has changed
+EACH_TIME = "no-store"  # what is saved is recorded
 
 Endpoint = Callable[[Request], Response]
+OnLake = Callable[[Lake, str, Request], Response]
 
 
-def _answered(endpoint: Callable[[Lake, str, Request], Response]) -> Endpoint:
-    """The endpoint on the lake at the version asked for; what fails is a sentence as JSON, with status 404."""
+def _answered(endpoint: OnLake) -> Endpoint:
+    """The endpoint on the lake at the version asked for; what fails is a sentence as JSON, with status 404.
+
+    What an address with a version gives never changes, so that a browser that has it is not sent it again.
+    """
 
     @wraps(endpoint)
     def answer(request: Request) -> Response:
-        try:
-            response = endpoint(_lake(request), request.path_params["slide_id"], request)
-        except HistolakeError as error:
-            return JSONResponse({"error": str(error)}, 404, {"Cache-Control": ASK_AGAIN})
-        kept = FOREVER if "version" in request.query_params else ASK_AGAIN
-        response.headers.setdefault("Cache-Control", kept)
-        return response
+        headers = {"Cache-Control": ASK_AGAIN}
+        if "version" in request.query_params:
+            headers["ETag"] = f'"{CODE_VERSION}"'
+            if headers["ETag"] in request.headers.get("If-None-Match", ""):
+                return Response(status_code=304, headers=headers)
+        return _answer(endpoint, request, headers)
 
     return answer
+
+
+def _recorded(endpoint: OnLake) -> Endpoint:
+    """The endpoint likewise, asked anew each time: that something is saved is recorded."""
+
+    @wraps(endpoint)
+    def answer(request: Request) -> Response:
+        return _answer(endpoint, request, {"Cache-Control": EACH_TIME})
+
+    return answer
+
+
+def _answer(endpoint: OnLake, request: Request, headers: Mapping[str, str]) -> Response:
+    try:
+        response = endpoint(_lake(request), request.path_params["slide_id"], request)
+    except HistolakeError as error:
+        return JSONResponse({"error": str(error)}, 404, {"Cache-Control": "no-store"})
+    response.headers.update(headers)
+    return response
 
 
 @_answered
@@ -70,7 +91,7 @@ def outlines(lake: Lake, slide_id: str, request: Request) -> Response:
     return JSONResponse({"shapes": [shape for shape in shapes if shape["rings"]]})
 
 
-@_answered
+@_recorded
 def hotspots(lake: Lake, slide_id: str, request: Request) -> Response:
     """The hotspots as a file for QuPath."""
     model = _model(lake, slide_id, request)
@@ -83,19 +104,16 @@ def hotspots(lake: Lake, slide_id: str, request: Request) -> Response:
         export.write_hotspots(file, found, model["model_id"], about)
         content = file.read_bytes()
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in slide_id)
-    attachment = {
-        "Content-Disposition": f'attachment; filename="{name.encode("ascii", "replace").decode()}.geojson"',
-        "Cache-Control": EACH_TIME,
-    }
+    attachment = {"Content-Disposition": f'attachment; filename="{name.encode("ascii", "replace").decode()}.geojson"'}
     return Response(content, media_type="application/geo+json", headers=attachment)
 
 
-@_answered
+@_recorded
 def saving(lake: Lake, slide_id: str, request: Request) -> Response:
     """Nothing but that the view of the slide may be saved: the browser draws it, once this is recorded."""
     slides.slide(lake, slide_id)
     _record_export(lake, slide_id, "view.png", request.query_params.get("model"), request)
-    return Response(status_code=204, headers={"Cache-Control": EACH_TIME})
+    return Response(status_code=204)
 
 
 def _record_export(lake: Lake, slide_id: str, file: str, model_id: str | None, request: Request) -> None:
@@ -139,12 +157,3 @@ def _shape(row: Row) -> dict[str, Any]:
         "meaning": row["meaning"],
         "rings": [shapely.get_coordinates(ring).round(1).ravel().tolist() for ring in rings if not ring.is_empty],
     }
-
-
-ROUTES = [
-    Route("/histolake/heatmaps/{slide_id:path}", heatmap),
-    Route("/histolake/outcomes/{slide_id:path}", outcomes),
-    Route("/histolake/annotations/{slide_id:path}", outlines),
-    Route("/histolake/hotspots/{slide_id:path}", hotspots),
-    Route("/histolake/saving/{slide_id:path}", saving, methods=["POST"]),
-]

@@ -7,13 +7,13 @@ from pathlib import Path
 import streamlit as st
 
 from lake import models, store
-from lake.choices import lake_path
+from lake.choices import Role, lake_path
 from udfs.errors import HistolakeError
 from viewer.audited import who
+from viewer.gate import guarded
 from viewer.models_reading import champion_history
 from viewer.person import person
 from viewer.reading import Lake, Row, refresh
-from viewer.roles import Role
 from viewer.table import utc
 from viewer.text import escaped
 
@@ -57,6 +57,7 @@ def _forget() -> None:
 
 
 @st.dialog("Make this model the champion?", on_dismiss=_forget)
+@guarded
 def _confirm(lake: Lake, model: Row) -> None:
     before = models.champion(lake_path(lake.root))
     place = f" in the place of {before}" if before else ""

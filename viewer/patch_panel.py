@@ -8,7 +8,7 @@ import polars as pl
 import streamlit as st
 from PIL import Image
 
-from lake.choices import lake_path
+from lake.choices import Role, lake_path
 from lake.contact_sheet import show
 from lake.places import Place, patches_at
 from lake.sql_files import query
@@ -16,6 +16,7 @@ from lake.table_files import of_slide
 from udfs.errors import HistolakeError
 from udfs.slide_cache import is_here
 from viewer.audited import record_opening, who
+from viewer.login import login
 from viewer.person import person
 from viewer.reading import Lake, Row, connection, refresh
 from viewer.slides import model, slide
@@ -134,12 +135,15 @@ def _explained(lake: Lake, slide_id: str, patch_set: str, x: int, y: int, model_
 
 
 def _ask_verdict(lake: Lake, patch: Row) -> None:
+    who = person()
+    if not who.role.may(Role.analyst):
+        return
     st.subheader("Your verdict")
     verdicts = _verdicts(patch)
     with st.form("verdict", border=False):
         said = st.radio("Is the model right?", list(verdicts), format_func=verdicts.__getitem__, horizontal=True)
         note = st.text_input("Note", max_chars=500)
-        reviewer = st.text_input("Your name", value=st.session_state.get("reviewer", ""), max_chars=100)
+        reviewer = who.name if login() else _ask_name()
         is_sent = st.form_submit_button("Save verdict")
     if not is_sent:
         return
@@ -149,6 +153,10 @@ def _ask_verdict(lake: Lake, patch: Row) -> None:
     st.session_state["reviewer"] = reviewer.strip()
     _save(lake, patch, said, note.strip() or None, reviewer.strip())
     st.success(f"Saved: {said}. The lake's table reviews keeps it, beside earlier ones.")
+
+
+def _ask_name() -> str:
+    return st.text_input("Your name", value=st.session_state.get("reviewer", ""), max_chars=100)
 
 
 def _verdicts(patch: Row) -> dict[str, str]:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import getpass
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from starlette.requests import HTTPConnection
 
-from viewer import roles
-from viewer.roles import Role
+from lake import people
+from lake.choices import Role, lake_path
+from viewer import roles, sessions
+from viewer.login import Login, login
+from viewer.sessions import LoggedOutError, Session
+
+ROLES_KEPT_S = 10  # until the table people is read again: a tile must not wait for it
 
 
 @dataclass(frozen=True)
 class Person:
-    """Who uses the app. subject: what the login provider calls them, else the user of this machine; never reused."""
+    """Who uses the app. subject: what the login provider calls them for good, else the user of this machine."""
 
     subject: str
     name: str
@@ -22,17 +32,80 @@ class Person:
 
     def require(self, wanted: Role, deed: str) -> None:
         """Deny unless the person's role is `wanted`, or may more; `deed` completes "only the role admin may …"."""
-        roles.require(self.subject, self.role, wanted, deed)
+        if not self.role.may(wanted):
+            roles.deny(self.subject, deed, f"only the role {wanted} may {deed}, and yours is {self.role}")
 
 
 def person() -> Person:
-    """The person behind the page that is being made. Raises DeniedError where nobody may be there."""
-    return _of_this_machine(st.context.ip_address)
+    """The person behind the page that is being made.
+
+    Raises LoggedOutError where nobody is logged in, DeniedError where somebody is who has no role.
+    """
+    limits = login()
+    if limits is None:
+        return _of_this_machine(st.context.ip_address)
+    return _of_login(_session_of_page(limits), limits)
 
 
 def person_of(request: HTTPConnection) -> Person:
-    """The person behind a request to a route of ours. Raises DeniedError where nobody may ask."""
-    return _of_this_machine(request.client.host if request.client else None)
+    """The person behind a request to a route. Raises DeniedError where nobody is, or one without a role."""
+    limits = login()
+    if limits is None:
+        return _of_this_machine(request.client.host if request.client else None)
+    try:
+        found = sessions.session(request.cookies, limits)
+    except LoggedOutError as error:
+        roles.deny(error.subject or roles.NOBODY, f"ask for {request.url.path}", f"{error} Log in to the app.")
+    return _of_login(found, limits)
+
+
+def is_active(cookies: Mapping[str, str] | None = None) -> None:
+    """Note that the person does something, by the request of these cookies, else by the page that is being made."""
+    if limits := login():
+        sessions.touch(_session_of_page(limits) if cookies is None else sessions.session(cookies, limits))
+
+
+def _session_of_page(limits: Login) -> Session:
+    found = sessions.session(st.context.cookies, limits)
+    if st.user.get("sub") != found.claims["sub"]:  # Streamlit has not taken the cookie: it is another site's request
+        raise LoggedOutError("Nobody is logged in.")
+    return found
+
+
+def _of_login(found: Session, limits: Login) -> Person:
+    claims = found.claims
+    subject = str(claims["sub"])
+    role = _highest(_roles_told(claims, limits))
+    if role is None:
+        roles.deny(
+            subject, "use this app", f"you have no role here: ask who looks after this app to give {subject} one"
+        )
+    return Person(subject, str(claims.get("name") or claims.get("email") or subject), role)
+
+
+def _roles_told(claims: Mapping[str, Any], limits: Login) -> Iterable[Role]:
+    """The roles that the claim gives, where secrets.toml names one; else those of the table people.
+
+    Never of both: to take a role away in one place must be enough.
+    """
+    if limits.role_claim is not None:
+        told = claims.get(limits.role_claim)
+        values = told if isinstance(told, list) else [told]
+        return [limits.roles[value] for value in values if isinstance(value, str) and value in limits.roles]
+    table = _table(lake_path(), int(time.monotonic() / ROLES_KEPT_S))
+    names = [str(claims["sub"])]
+    if claims.get("email_verified") is True:  # who may write any address into a profile would be anybody
+        names.append(str(claims.get("email")).lower())
+    return [table[name] for name in names if name in table]
+
+
+@lru_cache(maxsize=2)
+def _table(root: Path, _moment: int) -> dict[str, Role]:
+    return people.roles(root)
+
+
+def _highest(found: Iterable[Role]) -> Role | None:
+    return max(found, key=list(Role).index, default=None)
 
 
 def _of_this_machine(peer: str | None) -> Person:

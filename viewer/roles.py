@@ -1,31 +1,19 @@
-"""What each role may do in the app, and the one place where a person is denied what theirs may not."""
+"""Where a person is denied what they may not do, all in one place; and the role of everybody where nobody logs in."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-from enum import StrEnum
 from typing import NoReturn
 
 import streamlit as st
 
+from lake.choices import Role
 from udfs.errors import HistolakeError
 from viewer.denials import record_denial
 
 VARIABLE = "HISTOLAKE_APP_ROLE"
 NOBODY = "nobody"  # who did not say who they are
-
-
-class Role(StrEnum):
-    """What a person may do; each may all that those before it may."""
-
-    viewer = "viewer"
-    analyst = "analyst"
-    admin = "admin"
-
-    def may(self, wanted: Role) -> bool:
-        """Whether the role is `wanted`, or may more."""
-        return list(Role).index(self) >= list(Role).index(wanted)
 
 
 class DeniedError(HistolakeError):
@@ -36,12 +24,6 @@ def deny(subject: str, deed: str, why: str) -> NoReturn:
     """Deny a person, or NOBODY, a deed: raises DeniedError with the sentence `why`. Every denial comes through here."""
     record_denial(subject, deed, why)
     raise DeniedError(why)
-
-
-def require(subject: str, held: Role, wanted: Role, deed: str) -> None:
-    """Deny unless the role held is `wanted`, or may more; `deed` completes "only the role admin may …"."""
-    if not held.may(wanted):
-        deny(subject, deed, f"only the role {wanted} may {deed}, and yours is {held}")
 
 
 def role_without_login(peer: str | None) -> Role:

@@ -17,7 +17,9 @@ from udfs.slide import file_state
 from udfs.slide_cache import is_here
 from viewer import slides
 from viewer.audited import record_opening
+from viewer.gate import guarded, tokens_for
 from viewer.patch_panel import find_patch, show_patch
+from viewer.person import is_active
 from viewer.reading import Lake, Row, open_lake
 from viewer.slide_choice import Shown
 from viewer.text import escaped
@@ -44,6 +46,7 @@ def show_slides(lake: Lake, shown: list[Shown]) -> None:
 
 
 @st.fragment
+@guarded
 def _viewer_and_patch(panes: list[dict[str, Any]]) -> None:
     """The component and the panel alone run again after a click; the slide stays where it is."""
     asked = st.session_state.get("asked_patch")
@@ -69,6 +72,7 @@ def _viewer_and_patch(panes: list[dict[str, Any]]) -> None:
 def _keep_patch() -> None:
     clicked = st.session_state["viewer"].get("patch")
     if clicked:
+        is_active()
         st.session_state["asked_patch"] = dict(clicked)
 
 
@@ -128,6 +132,7 @@ def _pane(lake: Lake, shown: Shown) -> dict[str, Any]:
     facts += ["Versions: " + ", ".join(f"{name} {versions[name]}" for name in VERSIONS_SHOWN)]
     return {
         "slide_id": slide_id,
+        "token": tokens_for("slide")(slide_id),
         "tiles": f"/histolake/tiles/{quoted}",
         "left": slide["left_edge"],
         "top": slide["top_edge"],

@@ -15,6 +15,7 @@ from lake.choices import lake_path
 from lake.statement import LONGEST
 from udfs.errors import QueryError
 from viewer.audited import record, recorded_download
+from viewer.gate import guarded
 from viewer.reading import Lake, Row
 from viewer.sql_chart import show_chart
 from viewer.table import height
@@ -145,6 +146,7 @@ def _start(lake: Lake) -> None:
 
 
 @st.fragment(run_every=POLL_S)
+@guarded
 def _watch() -> None:
     """Say how long the statement has been running, offer to cancel it, and show its answer when it has come."""
     running: workbench.Running = st.session_state[RUNNING]

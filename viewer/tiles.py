@@ -18,6 +18,7 @@ from udfs.deep_zoom import read_thumbnail, read_tile
 from udfs.errors import HistolakeError, SlideError, TileError
 from udfs.slide import Area, Pixels, file_state
 from udfs.slide_cache import is_here
+from viewer.person import is_active
 from viewer.pictures import Pictures
 
 JPEG: dict[str, int] = {"quality": 85, "subsampling": 0}  # stains differ in color: chroma at full resolution
@@ -36,6 +37,7 @@ class MissingError(HistolakeError):
 
 async def tile(request: Request) -> Response:
     """A tile of the slide's pyramid, see udfs.deep_zoom; path parameters slide_id, level, column, row."""
+    is_active(request.cookies)  # a person moves the slide
     level, column, row = (request.path_params[name] for name in ("level", "column", "row"))
     return await _answer(request, lambda path, whole: read_tile(path, whole, level, column, row))
 

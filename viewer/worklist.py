@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from viewer.audited import recorded_download
+from viewer.gate import tokens_for
 from viewer.reading import Lake
 from viewer.text import escaped
 
@@ -95,8 +96,10 @@ def show_table(lake: Lake, shown: pl.DataFrame, total: int) -> str | None:
         width="stretch",
         help="These slides, as a file",
     )
+    token = tokens_for("thumbnail")
+    pictures = pl.col("slide_id").map_elements(lambda slide_id: thumbnail(slide_id, token(slide_id)), pl.String)
     table = shown.with_columns(
-        pl.when("is_readable").then(pl.col("slide_id").map_elements(thumbnail, pl.String)).alias("thumbnail"),
+        pl.when("is_readable").then(pictures).alias("thumbnail"),
         pl.col("slide_id").map_elements(link, pl.String).alias("link"),
     )
     columns = [name for name in _COLUMNS if name not in _OPTIONAL or table[name].is_not_null().any()]
@@ -120,9 +123,9 @@ def link(slide_id: str) -> str:
     return f"viewer?{urlencode({'slide': slide_id})}"
 
 
-def thumbnail(slide_id: str) -> str:
-    """Where the app's server has the slide's picture."""
-    return f"/histolake/thumbnails/{quote(slide_id, safe='')}.jpeg"
+def thumbnail(slide_id: str, token: str) -> str:
+    """Where the app's server has the slide's picture, for whom the token is."""
+    return f"/histolake/thumbnails/{quote(slide_id, safe='')}.jpeg?token={token}"
 
 
 def _spell_out_failures(failed: pl.DataFrame) -> None:

@@ -19,12 +19,14 @@ from viewer_support import Open, words
 
 from lake import store
 from lake.audit_reading import verify
+from lake.choices import Role
 from udfs.errors import AuditError
-from viewer import audited, denials, grids, slides, sql_page
+from viewer import audited, denials, slides, sql_page
 from viewer.models_promotion import promote
 from viewer.person import person
 from viewer.reading import Lake
-from viewer.roles import VARIABLE, DeniedError, Role, deny
+from viewer.roles import VARIABLE, DeniedError, deny
+from viewer.routes import ROUTES
 
 UNDONE = "It was not done, for it cannot be recorded"
 
@@ -57,7 +59,7 @@ def lake(full_lake: TestLake, monkeypatch: pytest.MonkeyPatch) -> Lake:
 
 @pytest.fixture
 def client(lake: Lake) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=grids.ROUTES)) as client:
+    with TestClient(Starlette(routes=ROUTES)) as client:
         yield client
 
 

@@ -16,7 +16,8 @@ from support import TestLake, write_slide
 
 from lake import store
 from lake.patch_grid import MOST_CELLS, Lattice, lattice, probability_grid
-from viewer import grids, slides
+from viewer import slides
+from viewer.routes import ROUTES
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def client(full_lake: TestLake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tes
     """The routes on the finished lake."""
     slides.forget()
     monkeypatch.setenv("HISTOLAKE_LAKE", str(full_lake.root))
-    with TestClient(Starlette(routes=grids.ROUTES)) as client:
+    with TestClient(Starlette(routes=ROUTES)) as client:
         yield client
 
 
@@ -99,7 +100,7 @@ def test_what_cannot_be_answered_is_a_sentence_and_is_not_kept(client: TestClien
     response = client.get(f"/histolake/heatmaps/tumor_4?{query}")
     assert response.status_code == 404
     assert said in response.json()["error"]
-    assert response.headers["Cache-Control"] == "no-cache"
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_a_slide_that_no_model_has_scored_is_a_sentence(client: TestClient, full_lake: TestLake, slides: Path) -> None:
@@ -113,8 +114,11 @@ def test_a_version_is_kept_by_the_browser_and_stays_as_it_was(client: TestClient
     version = store.open_table(full_lake.root, "runs").version()
     address = f"/histolake/heatmaps/tumor_4?version={version}"
     before = client.get(address)
-    assert "immutable" in before.headers["Cache-Control"]
-    assert "immutable" not in client.get("/histolake/heatmaps/tumor_4").headers["Cache-Control"]
+    assert before.headers["Cache-Control"] == "private, no-cache"
+    again = client.get(address, headers={"If-None-Match": before.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    newest = client.get("/histolake/heatmaps/tumor_4", headers={"If-None-Match": before.headers["ETag"]})
+    assert (newest.status_code, newest.headers["Cache-Control"]) == (200, "private, no-cache")
     table = store.open_table(full_lake.root, "predictions")
     table.delete("slide_id = 'tumor_4' and y < 300")
     changed = store.dataclasses.replace(store.entry("predictions", run_id="a test"), table_version=table.version())

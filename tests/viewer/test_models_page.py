@@ -21,7 +21,7 @@ from viewer import models_charts
 from viewer.chart import INK
 from viewer.models_promotion import ASKED, promote
 from viewer.person import person
-from viewer.roles import VARIABLE, Role
+from viewer.roles import VARIABLE
 
 
 def charts(app: AppTest) -> list[dict[str, Any]]:

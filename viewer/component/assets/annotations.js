@@ -1,15 +1,14 @@
 /** Outlines that somebody drew on the slide. */
 
-import { sentence } from "./heatmap.js";
+import { ask } from "./server.js";
 
 const STROKES = { tumor: "#d00000", normal: "#0072b2", exclusion: "#5c636e", none: "#b0347c" };
 const HALO = "rgba(255, 255, 255, 0.85)"; // so that a line shows on dark and on light tissue
 const DASHES = { tumor: [], normal: [], exclusion: [8, 5], none: [2, 4] }; // color is not all that tells them apart
 
-/** Fetch a slide's outlines as paths in level-0 pixels. Throws an Error with the server's sentence. */
-export async function fetchOutlines(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(await sentence(response));
+/** Fetch a slide's outlines as paths in level-0 pixels. Throws as `ask`. */
+export async function fetchOutlines(url, token) {
+  const response = await ask(url, token);
   const { shapes } = await response.json();
   return shapes.map(({ meaning, rings }) => ({ meaning, path: pathOf(rings) }));
 }

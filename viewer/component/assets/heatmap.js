@@ -1,6 +1,7 @@
 /** A slide's probabilities as a grid of bytes: fetched once, colored by a table of 256 entries, drawn on a canvas. */
 
 import { colors } from "./colormaps.js";
+import { ask } from "./server.js";
 
 const LEVELS = 254; // steps of a probability: byte 0 is no patch, 1 to 255 are 0 to 1
 
@@ -11,24 +12,11 @@ export const OUTCOMES = {
   3: { name: "false negative", color: [204, 121, 167] },
 };
 
-/**
- * Fetch a grid: its bytes, and where they are on the slide.
- * Throws an Error whose message is the server's own sentence.
- */
-export async function fetchGrid(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(await sentence(response));
+/** Fetch a grid: its bytes, and where they are on the slide. Throws as `ask`. */
+export async function fetchGrid(url, token) {
+  const response = await ask(url, token);
   const place = JSON.parse(response.headers.get("Histolake-Grid"));
   return { ...place, bytes: new Uint8Array(await response.arrayBuffer()) };
-}
-
-/** What the server says is wrong. */
-export async function sentence(response) {
-  try {
-    return (await response.json()).error;
-  } catch {
-    return `The server answered ${response.status}. Is the app still running?`;
-  }
 }
 
 /** RGBA, as 32 bits, of every byte: nothing below the threshold. */

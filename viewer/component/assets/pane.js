@@ -2,14 +2,16 @@
 
 import "./vendor/openseadragon.min.js"; // sets window.OpenSeadragon
 import { drawOutlines, fetchOutlines } from "./annotations.js";
-import { Heatmap, fetchGrid, sentence } from "./heatmap.js";
+import { Heatmap, fetchGrid } from "./heatmap.js";
 import { magnificationOf, scaleBar } from "./scale.js";
+import { ask } from "./server.js";
 
 const TILE_PX = 254; // of the server's Deep Zoom tiles, without their overlap
 const OVERLAP_PX = 1;
 const SMALLEST_LEVEL = 8; // the first whose edge can exceed a tile's
 const PATCHES_ACROSS = 12; // the view around a hotspot
 const KEYS = "Arrow keys move, plus and minus zoom, Enter shows the patch in the middle.";
+const DENIED = 403; // the server's status
 const MARK = { hotspot: "#e69f00", chosen: "#0072b2" };
 
 const { OpenSeadragon } = window;
@@ -53,7 +55,6 @@ export class Pane {
     this.osd.addHandler("update-viewport", () => this.draw());
     this.osd.addHandler("viewport-change", () => this.events.moved(this));
     this.osd.addHandler("animation-finish", () => this.events.rested(this));
-    this.osd.addHandler("tile-load-failed", ({ tile }) => this.explain(tile.getUrl()));
     this.osd.addHandler("canvas-key", (event) => {
       // OpenSeadragon's own keys for flipping and rotating are not ours; n, p and h belong to the page
       if ("fFrR".includes(event.originalEvent.key)) event.preventDefaultAction = true;
@@ -76,21 +77,31 @@ export class Pane {
     }
   }
 
-  /** Show what the server says of the first tile that does not come. */
-  async explain(url) {
-    if (this.isExplained) return;
-    this.isExplained = true;
-    const response = await fetch(url);
-    if (!response.ok) this.events.failed(this, await sentence(response));
+  /** Fetch a tile for OpenSeadragon; what the server says of the first that does not come is shown. */
+  async fetchTile(job) {
+    job.userData.abort = new AbortController();
+    try {
+      const response = await ask(job.src, this.spec.token, { signal: job.userData.abort.signal });
+      job.finish(await response.blob(), null, "rasterBlob");
+    } catch (error) {
+      job.fail(error.message, null);
+      if (error.name === "AbortError" || this.isExplained) return;
+      this.isExplained = true;
+      this.isDenied = error.status === DENIED;
+      this.events.failed(this, error.message);
+    }
   }
 
   /** Show a slide and a model's heatmap of it; what is already there stays, and so does the view. */
   show(spec, view) {
     const before = this.spec ?? {};
     this.spec = spec;
-    if (spec.tiles !== before.tiles) this.open(view);
-    if (spec.heatmap !== before.heatmap) this.loadHeatmap();
-    if (spec.annotations !== before.annotations) this.loadOutlines();
+    const isLate = this.isDenied && spec.token !== before.token; // tiles were asked for with one that had expired
+    const isOpened = isLate || spec.tiles !== before.tiles;
+    if (isLate) this.events.recovered(this);
+    if (isOpened) this.open(isLate ? this.view() : view);
+    if (isOpened || spec.heatmap !== before.heatmap) this.loadHeatmap();
+    if (isOpened || spec.annotations !== before.annotations) this.loadOutlines();
     this.host.querySelector(".caption").textContent = spec.caption;
     this.osd.canvas.setAttribute("role", "application"); // what has the focus has the name
     this.osd.canvas.setAttribute("aria-label", `${spec.caption}. ${KEYS}`);
@@ -99,6 +110,7 @@ export class Pane {
   open(view) {
     const { tiles, width, height } = this.spec;
     this.isExplained = false;
+    this.isDenied = false;
     this.heatmap = null;
     this.outlines = null;
     this.marks = {};
@@ -114,13 +126,15 @@ export class Pane {
       minLevel: SMALLEST_LEVEL,
       maxLevel: Math.ceil(Math.log2(Math.max(width, height))),
       getTileUrl: (level, column, row) => `${tiles}/${level}/${column}_${row}.jpeg`,
+      downloadTileStart: (job) => this.fetchTile(job),
+      downloadTileAbort: (job) => job.userData.abort.abort(),
     });
   }
 
   async loadHeatmap() {
     const url = this.spec.heatmap;
     try {
-      const heatmap = url ? new Heatmap(await fetchGrid(url)) : null;
+      const heatmap = url ? new Heatmap(await fetchGrid(url, this.spec.token)) : null;
       if (url !== this.spec.heatmap) return; // another was asked for meanwhile
       this.heatmap = heatmap;
       this.restyle(this.style);
@@ -134,7 +148,7 @@ export class Pane {
     this.outlines = null;
     if (!url) return;
     try {
-      const outlines = await fetchOutlines(url);
+      const outlines = await fetchOutlines(url, this.spec.token);
       if (url !== this.spec.annotations) return;
       this.outlines = outlines;
       this.draw();
@@ -148,7 +162,7 @@ export class Pane {
     const { heatmap } = this;
     if (!heatmap || heatmap.outcomes || !this.spec.outcomes) return;
     try {
-      heatmap.outcomes = await fetchGrid(this.spec.outcomes);
+      heatmap.outcomes = await fetchGrid(this.spec.outcomes, this.spec.token);
       this.restyle(this.style);
     } catch (error) {
       this.events.failed(this, error.message);

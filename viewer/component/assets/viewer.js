@@ -2,10 +2,10 @@
 
 import { viewInAddress, writeAddress } from "./address.js";
 import { drawExport, save } from "./export.js";
-import { sentence } from "./heatmap.js";
 import { drawLegend } from "./legend.js";
 import { Pane } from "./pane.js";
 import { zoomFor } from "./scale.js";
+import { ask } from "./server.js";
 
 const viewers = new WeakMap();
 
@@ -107,6 +107,9 @@ class SlideViewer {
         this.controls.message.textContent = text;
         this.controls.message.hidden = false;
       },
+      recovered: () => {
+        this.controls.message.hidden = true;
+      },
     };
   }
 
@@ -185,7 +188,7 @@ class SlideViewer {
     disable(this.controls.showOutcomes, !outcomes, "No labels of this slide by the model's rule");
     disable(this.controls.showOutlines, !annotations, "Nobody has annotated this slide");
     this.controls.hotspotsFile.hidden = !first.spec.hotspots_file;
-    this.controls.hotspotsFile.href = first.spec.hotspots_file ?? "";
+    this.controls.hotspotsFile.href = `${first.spec.hotspots_file ?? "?"}&token=${first.spec.token}`;
     this.controls.noMpp.textContent = reason;
     this.controls.noMpp.hidden = Boolean(mpp);
   }
@@ -269,9 +272,10 @@ class SlideViewer {
   /** Save the view, once the server has recorded that it leaves. */
   async export() {
     for (const pane of this.panes) {
-      const response = await fetch(pane.spec.saving, { method: "POST" });
-      if (!response.ok) {
-        pane.events.failed(pane, await sentence(response));
+      try {
+        await ask(pane.spec.saving, pane.spec.token, { method: "POST" });
+      } catch (error) {
+        pane.events.failed(pane, error.message);
         return;
       }
     }

@@ -1,0 +1,54 @@
+"""Who may do what in the app, where the login provider does not tell: the table people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from lake import store
+from lake.choices import Role
+from lake.store import Replacement
+from lake.tables import TABLES
+from udfs.errors import HistolakeError, LakeError
+
+
+def people(root: Path) -> pl.DataFrame:
+    """Everybody who has a role: person, role. Raises LakeError when there is no lake, or one of an older histolake."""
+    if store.is_lake(root) and not store.is_complete(root):
+        raise LakeError(f"{root}: made by an older histolake; `histolake optimize` gives it the tables it lacks")
+    return store.rows(root, "people").sort("person")
+
+
+def roles(root: Path) -> dict[str, Role]:
+    """The role of each person; nobody has one where there is no lake."""
+    if not store.is_lake(root):
+        return {}
+    return {person: Role(role) for person, role in people(root).select("person", "role").rows()}
+
+
+def set_role(root: Path, person: str, role: Role, run_id: str) -> None:
+    """Give a person a role, in the place of the one they have. person: see `named`. Raises LakeError as `people`."""
+    people(root)
+    store.put(root, "people", [{"person": named(person), "role": role.value}], run_id)
+
+
+def remove(root: Path, person: str, run_id: str) -> None:
+    """Take a person's role away. Raises HistolakeError for one who has none."""
+    name = named(person)
+    if name not in people(root)["person"]:
+        raise HistolakeError(f"people remove {name}: has no role; `histolake people list` shows who has one")
+    key = {"person": name}
+    entry = store.entry("people", run_id=run_id, identity=key, parameters={"operation": "remove"})
+    store.replace(root, "people", TABLES["people"].schema.empty_table(), [Replacement(key)], [entry])
+
+
+def named(person: str) -> str:
+    """The person as the table has them: an e-mail address in lower case, a subject as the provider spells it.
+
+    Raises HistolakeError for nobody.
+    """
+    name = person.strip()
+    if not name:
+        raise HistolakeError("a person's name is empty: give an e-mail address, or the subject of their login")
+    return name.lower() if "@" in name else name
