@@ -50,6 +50,9 @@ _STYLE = f"""
 .stApp .stCode .token.string {{ color: light-dark(#12653a, #8fdcb0); }}
 .stApp .stCode .token.keyword {{ color: light-dark(#124f86, #a6d0f7); }}
 .stApp .stCode .token.comment {{ color: light-dark(#545d6a, #a9b2bf); }}
+@media (min-width: 900px) {{
+    .st-key-person {{ position: fixed; top: 0.6rem; right: 4rem; width: auto; z-index: 999991; }}
+}}
 @media (max-width: 800px) {{ .histolake-moment {{ visibility: hidden; }} }}
 </style>
 """

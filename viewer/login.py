@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import streamlit as st
+from streamlit import config
 
 from lake.choices import Role
 from udfs.errors import HistolakeError
@@ -79,9 +81,18 @@ def token_seconds() -> float:
 
 
 def _section(name: str) -> dict[str, Any] | None:
-    if not st.secrets.load_if_toml_exists() or name not in st.secrets:
-        return None
-    return dict(st.secrets[name])
+    try:
+        is_read = st.secrets.load_if_toml_exists()
+    except OSError as error:
+        raise HistolakeError(f"secrets.toml cannot be read: {error}") from error
+    if is_read:
+        return dict(st.secrets[name]) if name in st.secrets else None
+    files = st.get_option("secrets.files")
+    if found := [file for file in files if os.path.exists(file)]:  # Streamlit would go on without a login
+        raise HistolakeError(f"{found[0]}: is no valid TOML; `streamlit run app.py` tells the line")
+    if config.is_manually_set("secrets.files"):
+        raise HistolakeError(f"{', '.join(files)}: no such file; it shall tell how people log in")
+    return None
 
 
 def _check(auth: Mapping[str, Any]) -> None:

@@ -68,7 +68,7 @@ def is_active(cookies: Mapping[str, str] | None = None) -> None:
 def _session_of_page(limits: Login) -> Session:
     found = sessions.session(st.context.cookies, limits)
     if st.user.get("sub") != found.claims["sub"]:  # Streamlit has not taken the cookie: it is another site's request
-        raise LoggedOutError("Nobody is logged in.")
+        raise LoggedOutError("You are not logged in.")
     return found
 
 

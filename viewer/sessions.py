@@ -73,7 +73,7 @@ def session(cookies: Mapping[str, str], limits: Login) -> Session:
     """The login of whoever sends these cookies. Raises LoggedOutError with the reason why there is none."""
     payload = _payload(cookies)
     if payload is None:
-        raise LoggedOutError("Nobody is logged in.")
+        raise LoggedOutError("You are not logged in.")
     with _lock:
         found = _sessions.get(_key(payload))
         if found is None:

@@ -206,6 +206,15 @@ def test_a_verdict_without_a_name_is_refused(open_page: Open, full_lake: TestLak
     assert full_lake.read("reviews").is_empty()
 
 
+def test_who_only_looks_is_not_asked_for_a_verdict(
+    open_page: Open, full_lake: TestLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HISTOLAKE_APP_ROLE", "viewer")
+    app = click(open_page(full_lake.root, "viewer", slide="tumor_4"), **patch_of(full_lake, "tumor_4"))
+    assert "Where this comes from" in [expander.label for expander in app.expander]
+    assert not app.radio
+
+
 @pytest.mark.parametrize("others", [0, 2])
 def test_neighbours_are_the_most_alike_and_never_the_patch_itself(full_lake: TestLake, others: int) -> None:
     from lake import session

@@ -1,0 +1,47 @@
+"""The table of who has which role in the app."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support import TestLake
+
+from lake import people, store
+from lake.choices import Role
+from udfs.errors import HistolakeError, LakeError
+
+
+def test_a_person_has_one_role_at_a_time_and_may_lose_it(lake: TestLake) -> None:
+    lake.ok("people", "set", "Alice@Example.org", "viewer")
+    lake.ok("people", "set", "alice@example.org ", "admin")
+    lake.ok("people", "set", "8f3A-subject", "analyst")
+    assert people.roles(lake.root) == {"8f3A-subject": Role.analyst, "alice@example.org": Role.admin}
+    assert lake.ok("people", "list", "--json").json()[1] == {"person": "alice@example.org", "role": "admin"}
+    lake.ok("people", "remove", "ALICE@example.org")
+    assert people.roles(lake.root) == {"8f3A-subject": Role.analyst}
+    ledger = lake.read("runs").filter(stage="people")
+    assert ledger["table_version"].sort().to_list() == [1, 2, 3, 4]
+
+
+def test_who_has_no_role_cannot_lose_it_and_nobody_gets_none(lake: TestLake) -> None:
+    with pytest.raises(HistolakeError, match="bob: has no role"):
+        people.remove(lake.root, "bob", "test")
+    with pytest.raises(HistolakeError, match="name is empty"):
+        people.set_role(lake.root, " ", Role.admin, "test")
+    assert lake.read("people").is_empty()
+
+
+def test_an_older_lake_gets_the_table_by_optimize(lake: TestLake) -> None:
+    shutil.rmtree(lake.root / "people")
+    with pytest.raises(LakeError, match="`histolake optimize`"):
+        people.set_role(lake.root, "alice", Role.admin, "test")
+    lake.ok("optimize")
+    people.set_role(lake.root, "alice", Role.admin, "test")
+    assert people.roles(lake.root) == {"alice": Role.admin}
+
+
+def test_without_a_lake_nobody_has_a_role(tmp_path: Path) -> None:
+    assert people.roles(tmp_path / "nowhere") == {}
+    assert not store.is_lake(tmp_path / "nowhere")

@@ -1,0 +1,265 @@
+"""Who is let in where, in Chromium, with a provider of OpenID Connect on this machine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from browser_support import ARGUMENTS, alpha, open_viewer, served, until
+from login_support import ROLES, cookie_of, log_in, provider, secrets, tile_request, visitor
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from support import TestLake
+
+pytestmark = pytest.mark.slow
+
+IDLE_S, SESSION_S, TOKEN_S = 15, 45, 4
+PAGES = {"worklist": "", "viewer": "viewer", "models": "models", "sql": "sql", "lineage": "lineage"}
+ASKS_FOR_ANALYST = ("models", "sql", "lineage")
+
+Visit = Callable[[str], Page]
+
+
+@pytest.fixture(scope="module")
+def own(finished: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> TestLake:
+    return TestLake(Path(shutil.copytree(finished[1] / "lake", tmp_path_factory.mktemp("logins") / "lake")))
+
+
+@pytest.fixture(scope="module")
+def where() -> Iterator[str]:
+    with provider() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def app(own: TestLake, where: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An app that takes roles from a claim."""
+    file = tmp_path_factory.mktemp("claim") / "secrets.toml"
+    with served(own.root, *secrets(file, where, {"role_claim": "roles", "roles": ROLES})) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def brief(own: TestLake, where: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An app whose logins and tokens end soon, and that takes roles from the table people."""
+    limits = {"idle_minutes": IDLE_S / 60, "session_hours": SESSION_S / 3600, "token_minutes": TOKEN_S / 60}
+    own.ok("people", "set", "tessa@example.org", "analyst")
+    own.ok("people", "set", "vera", "viewer")
+    with served(own.root, *secrets(tmp_path_factory.mktemp("table") / "secrets.toml", where, limits)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, app: str) -> Iterator[Visit]:
+    """`visit("vera")`: the app in a browser of her own, where she has logged in."""
+    pages = []
+
+    def one(who: str) -> Page:
+        pages.append(visitor(browser, app))
+        log_in(pages[-1], who)
+        return pages[-1]
+
+    yield one
+    for page in pages:
+        page.context.close()
+
+
+def status(request: Request, **headers: str) -> int:
+    """How the server answers the request's address with other headers."""
+    return httpx.get(request.url, headers=headers, timeout=60).status_code
+
+
+def test_nothing_is_told_to_whom_is_not_logged_in(browser: Browser, app: str) -> None:
+    page = visitor(browser, app)
+    for path in PAGES.values():
+        page.goto(f"{app}/{path}")
+        expect(page.get_by_role("button", name="Log in")).to_be_visible()
+        text = page.locator(".stApp").inner_text()
+        assert not re.search("tumor_|Champion|Table versions|Worklist|SQL", text)
+    page.context.close()
+
+
+@pytest.mark.parametrize(("who", "role"), [("vera", "viewer"), ("anna", "analyst"), ("ada", "admin")])
+def test_a_role_opens_its_pages_and_refuses_the_others_by_address(visit: Visit, app: str, who: str, role: str) -> None:
+    page = visit(who)
+    expect(page.get_by_text(f"{who.capitalize()}, {role}")).to_be_visible()
+    expect(page.get_by_text("6 slides: 6 scored")).to_be_visible()
+    shown = 2 if role == "viewer" else 5
+    expect(page.get_by_test_id("stTopNavLink")).to_have_count(shown)
+    for path in ASKS_FOR_ANALYST:
+        page.goto(f"{app}/{path}")
+        refusal = page.get_by_text("only the role analyst may open the page")
+        if role == "viewer":
+            expect(refusal).to_be_visible()
+            assert "Champion" not in page.locator(".stApp").inner_text()
+        else:
+            page.get_by_text("Table versions").first.wait_for()
+            expect(refusal).to_have_count(0)
+
+
+@pytest.mark.parametrize("who", ["wilma", "nora"])
+def test_who_has_no_role_or_another_systems_sees_that_and_nothing_else(visit: Visit, app: str, who: str) -> None:
+    page = visit(who)
+    for path in PAGES.values():
+        page.goto(f"{app}/{path}")
+        expect(
+            page.get_by_text(f"you have no role here: ask who looks after this app to give one to {who}")
+        ).to_be_visible()
+        assert not re.search("tumor_|Champion|Table versions|Worklist", page.locator(".stApp").inner_text())
+    answer = httpx.get(f"{app}/histolake/thumbnails/tumor_4.jpeg?token=1.f", headers=cookie_of(page))
+    assert (answer.status_code, answer.headers["cache-control"]) == (403, "no-store")
+    page.get_by_role("button", name="Log out").click()
+
+
+def test_a_tile_is_for_who_was_shown_the_slide_and_no_other(visit: Visit, app: str) -> None:
+    anna, vera = visit("anna"), visit("vera")
+    asked = tile_request(anna, app, "tumor_4")
+    token, own, others = asked.headers["histolake-token"], cookie_of(anna), cookie_of(vera)
+    answer = httpx.get(asked.url, headers={"Histolake-Token": token, **own})
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-cache")
+    assert status(asked) == 403
+    assert status(asked, **{"Histolake-Token": token}) == 403
+    assert status(asked, **own) == 403
+    assert status(asked, **{"Histolake-Token": token}, **others) == 403
+    until_, _, signature = token.partition(".")
+    forged = (
+        "x",
+        ".",
+        f"{until_}.",
+        f"{until_}.{signature[::-1]}",
+        f"{int(until_, 16) + 9:x}.{signature}",
+        f"é.{signature}",
+    )
+    for each in forged:
+        assert status(asked, **{"Histolake-Token": each.encode().decode("latin-1")}, **own) == 403
+    for kind in ("tiles", "thumbnails", "heatmaps", "outcomes", "annotations", "hotspots"):
+        other_slide = asked.url.replace("/tiles/tumor_4", f"/{kind}/tumor_3")
+        assert httpx.get(other_slide, headers={"Histolake-Token": token, **own}).status_code in (403, 404)
+    assert status(vera_sees(vera, app), **{"Histolake-Token": token}, **own) == 403
+    thumbnail = f"{app}/histolake/thumbnails/tumor_4.jpeg"
+    assert httpx.get(thumbnail, headers={"Histolake-Token": token, **own}).status_code == 403
+
+
+def vera_sees(page: Page, app: str) -> Request:
+    return tile_request(page, app, "tumor_3")
+
+
+def test_a_login_that_is_over_is_over_wherever_its_cookie_went(visit: Visit, app: str) -> None:
+    page = visit("anna")
+    asked = tile_request(page, app, "tumor_4")
+    copied = {"Histolake-Token": asked.headers["histolake-token"], **cookie_of(page)}
+    assert status(asked, **copied) == 200
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("button", name="End session").click()  # the provider asks
+    expect(page.get_by_role("button", name="Log in")).to_be_visible()
+    assert status(asked, **copied) == 403
+    page.context.add_cookies(
+        [{"name": "_streamlit_user", "value": copied["Cookie"].partition("_user=")[2].partition(";")[0], "url": app}]
+    )
+    page.goto(app)
+    expect(page.get_by_text("You have logged out.")).to_be_visible()
+
+
+def test_files_of_a_page_ask_for_a_login(visit: Visit, app: str) -> None:
+    page = visit("anna")
+    viewer = open_viewer(page, app, "slide=tumor_4")
+    box = viewer.locator(".picture").first.bounding_box()
+    assert box is not None
+    with page.expect_response(re.compile("/media/")) as found:
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    picture = found.value.url
+    assert httpx.get(picture, headers=cookie_of(page)).status_code == 200
+    assert httpx.get(picture).status_code == 403
+    expect(page.get_by_text("Your verdict")).to_be_visible()
+    expect(page.get_by_label("Your name")).to_have_count(0)
+
+
+def test_another_name_of_the_machine_is_fine_with_a_login(app: str) -> None:
+    assert httpx.get(app, headers={"Host": "histolake.example.org"}).status_code == 200
+
+
+# -- roles of the table, and what ends by itself
+
+
+def test_the_table_gives_roles_to_subjects_and_to_addresses_that_were_verified(
+    browser: Browser, brief: str, own: TestLake
+) -> None:
+    for who, said in (("tessa", "Tessa, analyst"), ("eve", "you have no role here"), ("nora", "you have no role here")):
+        page = visitor(browser, brief)
+        log_in(page, who)
+        expect(page.get_by_text(said)).to_be_visible()
+        page.context.close()
+    page = visitor(browser, brief)
+    log_in(page, "vera")
+    expect(page.get_by_text("Vera, viewer")).to_be_visible()
+    own.ok("people", "remove", "vera")
+    expect(page.get_by_text("you have no role here")).to_be_visible()  # without anybody's doing
+    assert "tumor" not in page.locator(".stApp").inner_text()
+    page.context.close()
+
+
+def test_an_idle_login_ends_and_the_page_says_why(browser: Browser, brief: str) -> None:
+    page = visitor(browser, brief)
+    log_in(page, "tessa")
+    asked = tile_request(page, brief, "tumor_4")
+    copied = {"Histolake-Token": asked.headers["histolake-token"], **cookie_of(page)}
+    assert status(asked, **copied) == 200
+    expect(page.get_by_text("You were logged out: nothing was done for 0.25 minutes.")).to_be_visible()
+    expect(page.locator(".viewer")).to_have_count(0)
+    answer = httpx.get(asked.url, headers=copied)
+    assert (answer.status_code, "nothing was done" in answer.json()["error"]) == (403, True)
+    log_in(page, "tessa")
+    expect(page.get_by_text("Tessa, analyst")).to_be_visible()
+    page.context.close()
+
+
+def test_a_page_renews_its_tokens_without_flickering_until_the_login_is_too_old(browser: Browser, brief: str) -> None:
+    page = visitor(browser, brief)
+    log_in(page, "tessa")
+    tokens, fetched = [], []
+    first = tile_request(page, brief, "tumor_4").headers["histolake-token"]
+    viewer = page.locator(".viewer")
+    until(lambda: alpha(viewer) > 0, "the heatmap is drawn")
+    page.on("request", lambda request: fetched.append(request.url) if "/histolake/" in request.url else None)
+    page.on(
+        "request",
+        lambda request: tokens.append(request.headers.get("histolake-token")) if "/tiles/" in request.url else None,
+    )
+    page.mouse.move(400, 500)
+    drawn = []
+    over = page.get_by_text("You were logged out: a login lasts 0.0125 hours.")
+    for number in range(60):
+        page.mouse.wheel(0, -200 if number % 8 < 4 else 200)
+        if over.count():
+            break
+        if viewer.count():
+            drawn.append(alpha(viewer))
+        page.wait_for_timeout(1000)
+    expect(over).to_be_visible()
+    assert min(drawn[:-1]) > 0  # the heatmap was there all the time,
+    assert not [url for url in fetched if "/heatmaps/" in url or "/annotations/" in url]  # and was fetched once
+    assert len({*tokens, first}) > 2
+    page.context.close()
+
+
+def test_an_old_token_is_denied_although_its_owner_is_there(browser: Browser, brief: str) -> None:
+    page = visitor(browser, brief)
+    log_in(page, "tessa")
+    asked = tile_request(page, brief, "tumor_4")
+    old = {"Histolake-Token": asked.headers["histolake-token"], **cookie_of(page)}
+    assert status(asked, **old) == 200
+    page.wait_for_timeout(1000 * TOKEN_S * 1.5)
+    answer = httpx.get(asked.url, headers=old)
+    assert (answer.status_code, "has expired" in answer.json()["error"]) == (403, True)
+    page.context.close()
