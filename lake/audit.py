@@ -35,6 +35,7 @@ class Action(StrEnum):
     answered = "answered"
     reviewed = "reviewed"
     promoted = "promoted"
+    appointed = "appointed"
     regrouped = "regrouped"
     vacuumed = "vacuumed"
 

@@ -25,7 +25,7 @@ from lake.conflicts import persist
 from lake.delta_table import FolderTable
 from lake.sql_files import query
 from lake.storage_faults import fault, plain, reason
-from lake.tables import APART, FORMAT, GROWN, RUNS, TABLES, Table
+from lake.tables import APART, AUDIT, FORMAT, GROWN, RUNS, TABLES, Table
 from udfs.errors import LakeError, StorageError
 
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
@@ -147,9 +147,9 @@ def create(root: Path, seed: int = 0) -> None:
 
 
 def _create_apart(root: Path, written: int) -> None:
-    """Make the tables that no ledger tells of, in lakes of older formats: in others they were there, and are gone."""
-    if written >= FORMAT and (gone := APART.keys() - storage.tables(root)):
-        raise LakeError(f"{root}: the table {min(gone)} is gone; restore it from a backup: nothing can make it again")
+    """Make the tables that no ledger tells of. In a lake of this format the audit table was there, and is gone."""
+    if written >= FORMAT and AUDIT.name not in storage.tables(root):
+        raise LakeError(f"{root}: the table audit is gone; restore it from a backup: nothing can make it again")
     for table in APART.values():
         create_table(root, table)
 

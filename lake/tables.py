@@ -463,11 +463,10 @@ TABLES: dict[str, Table] = {
         REVIEWS,
         METRICS,
         SETTINGS,
-        PEOPLE,
         RUNS,
     )
 }
 """Tables that the ledger keeps versions of, and every connection shows."""
 
-APART: dict[str, Table] = {AUDIT.name: AUDIT}
+APART: dict[str, Table] = {table.name: table for table in (PEOPLE, AUDIT)}
 """Tables of a lake beside these: the ledger does not tell of them, and no connection shows them."""

@@ -234,6 +234,7 @@ ESCAPES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "the account of who did what": {
         "the table": ("from audit", "audit"),
+        "who has which role": ("from people", "people"),
         "the table, by its schema": ("from memory.main.audit", "audit"),
         "its file": (f"from '{AUDIT}'", "no files"),
         "its file, scanned": (f"from read_parquet('{AUDIT}')", "read_parquet"),

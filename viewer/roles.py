@@ -10,7 +10,7 @@ import streamlit as st
 
 from lake.choices import Role
 from udfs.errors import HistolakeError
-from viewer.denials import record_denial
+from viewer.admissions import record_denial
 
 VARIABLE = "HISTOLAKE_APP_ROLE"
 NOBODY = "nobody"  # who did not say who they are

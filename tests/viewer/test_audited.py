@@ -21,7 +21,7 @@ from lake import store
 from lake.audit_reading import verify
 from lake.choices import Role
 from udfs.errors import AuditError
-from viewer import audited, denials, slides, sql_page
+from viewer import admissions, audited, slides, sql_page
 from viewer.models_promotion import promote
 from viewer.person import person
 from viewer.reading import Lake
@@ -206,7 +206,7 @@ def test_a_promotion_names_the_admin(lake: Lake, compared: TestLake) -> None:
 def test_a_denial_is_recorded_and_stands_in_any_case(
     lake: Lake, full_lake: TestLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(denials, "_counted", {})
+    monkeypatch.setattr(admissions, "_counted", {})
     with pytest.raises(DeniedError, match="why not"):
         deny("ada", "open the door", "why not")
     [row] = told(full_lake.root, "denied")
@@ -223,12 +223,12 @@ def test_a_denial_is_recorded_and_stands_in_any_case(
 def test_of_one_who_asks_on_and_on_so_many_denials_are_recorded(
     lake: Lake, full_lake: TestLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(denials, "_counted", {})
-    monkeypatch.setattr(denials, "MOST", 3)
+    monkeypatch.setattr(admissions, "_counted", {})
+    monkeypatch.setattr(admissions, "MOST", 3)
     for _ in range(10):
-        denials.record_denial("mallory", "a tile", "no token")
-    denials.record_denial("ada", "a page", "no role")
+        admissions.record_denial("mallory", "a tile", "no token")
+    admissions.record_denial("ada", "a page", "no role")
     assert [row["subject"] for row in told(full_lake.root, "denied")] == ["mallory"] * 3 + ["ada"]
-    monkeypatch.setattr(denials, "WINDOW_S", 0.0)  # a minute later
-    denials.record_denial("mallory", "a tile", "no token")
+    monkeypatch.setattr(admissions, "WINDOW_S", 0.0)  # a minute later
+    admissions.record_denial("mallory", "a tile", "no token")
     assert told(full_lake.root, "denied")[-1]["details"] == {"why": "no token", "left_out": 7}

@@ -1,11 +1,13 @@
-"""Denials are recorded, see lake/audit.py; of one who asks on and on only so many a minute."""
+"""Who logs in and out, and who is denied, is recorded, see lake/audit.py."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from lake import audit
+from lake import audit, store
 from lake.audit import Action, Deed, Who
 from lake.choices import lake_path
 from udfs.errors import AuditError
@@ -28,6 +30,27 @@ def record_denial(subject: str, deed: str, why: str) -> None:
         audit.record(lake_path(), Who(subject, None, None, "app"), Deed(Action.denied, object=deed, details=details))
     except AuditError:
         return
+
+
+def record_login(claims: Mapping[str, Any]) -> str | None:
+    """Record that somebody logs in, by what the provider says of them; why they may not, where that fails."""
+    return _record_session(Action.logged_in, claims)
+
+
+def record_logout(claims: Mapping[str, Any]) -> None:
+    """Record that somebody logs out. Logged out they are in any case."""
+    _record_session(Action.logged_out, claims)
+
+
+def _record_session(action: Action, claims: Mapping[str, Any]) -> str | None:
+    root, name = lake_path(), claims.get("name")
+    if not store.is_lake(root):
+        return None  # there is nothing yet to be seen
+    try:
+        audit.record(root, Who(str(claims["sub"]), str(name) if name else None, None, "app"), Deed(action))
+    except AuditError as error:
+        return str(error)
+    return None
 
 
 def _left_out(subject: str) -> int | None:
