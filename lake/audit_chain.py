@@ -46,7 +46,7 @@ def anchor(root: Path) -> str:
 
 def linked(rows: Sequence[Row], tip: Link) -> list[Row]:
     """The rows as they follow from the tip, with sequence, previous_hash and hash."""
-    chained = []
+    chained: list[Row] = []
     for number, row in enumerate(rows, start=tip.sequence + 1):
         previous = chained[-1]["hash"] if chained else tip.hash
         placed = {**row, "sequence": number, "previous_hash": previous}

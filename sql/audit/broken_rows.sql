@@ -33,7 +33,7 @@ hashed as (
                 ),
                 ''
             )
-        ) is not distinct from hash as is_as_written
+        ) as computed
     from audit
 
 ),
@@ -41,12 +41,22 @@ hashed as (
 linked as (
 
     select
-        sequence,
-        is_as_written,
+        *,
         coalesce(lag(sequence) over chain, 0) as sequence_before,
-        previous_hash is not distinct from coalesce(lag(hash) over chain, $anchor) as is_linked
+        coalesce(lag(hash) over chain, $anchor) as hash_before
     from hashed
     window chain as (order by sequence nulls first, hash)
+
+),
+
+compared as (
+
+    select
+        *,
+        coalesce(hash = computed, false) as is_as_written,
+        coalesce(sequence = sequence_before + 1, false) as is_next,
+        coalesce(previous_hash = hash_before, false) as is_linked
+    from linked
 
 ),
 
@@ -58,10 +68,10 @@ judged as (
         case
             when not is_as_written then 'changed'
             when sequence = sequence_before then 'twice'
-            when sequence is distinct from sequence_before + 1 then 'gap'
+            when not is_next then 'gap'
             when not is_linked then 'unlinked'
         end as problem
-    from linked
+    from compared
 
 )
 

@@ -1,7 +1,7 @@
--- summary: how long the chain of the audit table is, where it ends, and whether it holds a hash that was kept elsewhere.
+-- summary: how long the chain of the audit table is, where it ends, and whether it holds a hash that was kept.
 --
 -- grain   one row
--- units   first_at, last_at: UTC; kept_sequence: the place of the row with the hash that was kept, NULL where none has it
+-- units   first_at, last_at: UTC; kept_sequence: place of the row with the hash that was kept, NULL where none has it
 -- params  $tip  the hash that was kept; NULL for none
 
 select
