@@ -60,6 +60,11 @@ bench: install .venv/.torch .venv/.peers ## how fast it is beside its peers, int
 bench-app: has-browser install ## how long the app takes on 10 million predictions, into docs/benchmarks.md; some minutes
 	.venv/bin/python bench/app_speed.py
 
+.PHONY: bench-audit
+bench-audit: install ## what recording and verifying take, and what was tried on the SQL page, into docs/guarantees.md; minutes
+	.venv/bin/python bench/audit.py
+	.venv/bin/python bench/escapes.py
+
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff
 	$(IN_VENV) ruff check

@@ -14,7 +14,7 @@ import typer
 
 from lake import session, sql_files, store
 from lake.cli import app
-from lake.tables import TABLES
+from lake.tables import APART, TABLES
 
 HERE = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py from {source}: change that, then run it. -->"
@@ -44,7 +44,7 @@ def tables() -> str:
         "Inside `lake.connect()` and `histolake sql` there are three more: `snapshot` (the Delta version of every "
         "table that the connection sees), `table_columns` (this page) and `functions` ([functions.md](functions.md)).",
     ]
-    for table in TABLES.values():
+    for table in (*TABLES.values(), *APART.values()):
         lines += [f"## {table.name}", table.about, f"Key: {_codes(table.key)}."]
         lines += [f"Partitioned by `{table.partition}`."] if table.partition else []
         rows = [(f"`{column.name}`", column.type, column.about) for column in table.columns]

@@ -10,6 +10,7 @@ import typer
 
 from lake import (
     cli_annotations,
+    cli_audit,
     cli_doctor,
     cli_evaluate,
     cli_export,
@@ -236,6 +237,7 @@ cli_upkeep.add_to(app)
 cli_trace.add_to(app)
 cli_review.add_to(app)
 cli_annotations.add_to(app)
+cli_audit.add_to(app)
 cli_people.add_to(app)
 cli_doctor.add_to(app)
 

@@ -43,9 +43,8 @@ def set_person(
 ) -> None:
     """Give a person a role; the app heeds it within ten seconds."""
     from lake import people as table
-    from lake.store import new_run_id
 
-    table.set_role(lake_path(lake), name, role, new_run_id())
+    table.set_role(lake_path(lake), name, role)
     say(f"{table.named(name)} has the role {role}")
 
 
@@ -53,7 +52,6 @@ def set_person(
 def remove_person(name: Name, lake: Lake = None, trace: Trace = False) -> None:
     """Take a person's role away; the app heeds it within ten seconds."""
     from lake import people as table
-    from lake.store import new_run_id
 
-    table.remove(lake_path(lake), name, new_run_id())
+    table.remove(lake_path(lake), name)
     say(f"{table.named(name)} has no role")

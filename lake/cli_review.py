@@ -49,7 +49,7 @@ def label_errors(
     elif out is not None:
         from lake import pictures
 
-        pictures.write_patches(found, out)
+        pictures.write_patches(root, found, out)
         say(f"wrote {out}")
 
 

@@ -29,7 +29,7 @@ def history(
     from lake import store, upkeep
 
     root = lake_path(lake)
-    names = [table] if table else sorted(store.snapshot(root))
+    names = [table] if table else store.names(root)
     limit = None if table else 1
     rows = [{"table": name, **commit} for name in names for commit in upkeep.history(root, name, limit)]
     if as_json:
@@ -49,7 +49,7 @@ def optimize(
     root = lake_path(lake)
     if store.is_lake(root):
         store.create(root)
-    rows = [(name, upkeep.optimize(root, name)) for name in ([table] if table else sorted(store.snapshot(root)))]
+    rows = [(name, upkeep.optimize(root, name)) for name in ([table] if table else store.names(root))]
     print_table(("table", "files merged"), rows)
 
 
@@ -63,7 +63,7 @@ def vacuum(
     from lake import store, upkeep
 
     root = lake_path(lake)
-    names = [table] if table else sorted(store.snapshot(root))
+    names = [table] if table else store.names(root)
     print_table(("table", "files deleted"), [(name, upkeep.vacuum(root, name, keep_hours)) for name in names])
 
 

@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 import shapely
 
-from lake import models, session
+from lake import audit, models, session
 from lake.files import replacing
 from lake.geojson import Class, PathObject, write_geojson
 from lake.heatmap_grid import PROBABILITY, scored
@@ -45,11 +45,12 @@ def export_annotations(root: Path, out: Path, *, slides: Sequence[str] = ()) -> 
     """
     with session.connect(root, udfs=()) as con:
         rows = con.execute(query("export/annotations"), {"slides": list(slides)}).pl()
-        about = _about(con, ANNOTATION_TABLES)
+        about, versions = _about(con, ANNOTATION_TABLES), session.versions(con)
     if rows.is_empty():
         raise HistolakeError(f"{_asked(slides)} annotations in the lake; `histolake ingest --annotations` reads some")
     by_slide = rows.partition_by("slide_id", as_dict=True, maintain_order=True)
     files = targets(out, [str(key[0]) for key in by_slide], GEOJSON)
+    audit.record_export(root, "annotations", files, versions)
     return [
         Written(slide_id, str(file), write_geojson(file, _shapes(by_slide[slide_id,]), {"slide_id": slide_id, **about}))
         for slide_id, file in files.items()
@@ -91,6 +92,7 @@ def export_predictions(root: Path, out: Path, *, slides: Sequence[str] = (), mod
                 f"{_asked(slides)} predictions of model {row['model_id']}; `histolake predict` makes them"
             )
         files = targets(out, ids, GEOJSON)
+        audit.record_export(root, "predictions", files, session.versions(con), row["model_id"])
         return [
             Written(slide_id, str(file), write_tiles(con, file, slide_id, row, scored_tiles(con, slide_id, row)))
             for slide_id, file in files.items()
@@ -171,15 +173,17 @@ def export_hotspots(
     asked = {"slides": list(slides), "radius_um": radius_um, "smoothing_um": smoothing_um}
     with session.connect(root, udfs=()) as con:
         rows = con.execute(query("export/hotspots"), {**asked, "model_id": row["model_id"]}).pl()
-        about = _about(con, HOTSPOT_TABLES, row)
+        about, versions = _about(con, HOTSPOT_TABLES, row), session.versions(con)
     if rows.is_empty():
         raise HistolakeError(
             f"{_asked(slides)} detections of model {row['model_id']} with that radius and smoothing yet; "
             "`histolake evaluate` makes them"
         )
     by_slide = rows.partition_by("slide_id", as_dict=True, maintain_order=True)
+    files = targets(out, [str(key[0]) for key in by_slide], ending)
+    audit.record_export(root, "hotspots", files, versions, row["model_id"])
     written = []
-    for slide_id, file in targets(out, [str(key[0]) for key in by_slide], ending).items():
+    for slide_id, file in files.items():
         search = by_slide[slide_id,]
         peaks = search.drop_nulls("probability")
         if ending == CSV:
@@ -222,13 +226,14 @@ def export_scores(
     row = models.find(root, model)
     which = {"slides": list(slides), "model_id": row["model_id"], "patch_set": row["patch_set"], "name": name}
     with session.connect(root, udfs=()) as con:
-        rows = con.execute(query("export/scores"), which).pl()
+        rows, versions = con.execute(query("export/scores"), which).pl(), session.versions(con)
     if rows.is_empty():
         raise HistolakeError(
             f"{_asked(slides)} score {name!r} of model {row['model_id']} yet; `histolake evaluate` makes them"
         )
     if out.suffix.lower() != CSV:
         raise HistolakeError(f"--out {out}: slide scores are one {CSV} file; give it that ending")
+    audit.record_export(root, "scores", dict.fromkeys(rows["slide_id"], out), versions, row["model_id"])
     _write_rows(out, rows)
     return [Written(slide_id, str(out), 1) for slide_id in rows["slide_id"]]
 

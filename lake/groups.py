@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lake import session, store
+from lake import audit, session, store
 from lake.choices import Meaning
 from lake.sql_files import query
 from lake.store import Replacement
@@ -38,6 +38,8 @@ def set_meaning(root: Path, name: str, meaning: Meaning, run_id: str) -> int:
     label, is_exclusion = COLUMNS[meaning]
     row = {"group_name": group, "label": label, "is_exclusion": is_exclusion}
     if row not in store.rows(root, "annotation_groups").to_dicts():
+        regrouped = audit.Deed(audit.Action.regrouped, object=group, details={"meaning": meaning.value})
+        audit.record(root, audit.user(), regrouped)
         store.put(root, "annotation_groups", [row], run_id)
     with session.connect(root, udfs=(), read_only=False) as con:
         changed = con.execute(query("groups/changed"), row).to_arrow_table()

@@ -12,6 +12,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from lake import storage, store, upkeep
+from lake.tables import AUDIT
 
 KEEP_HOURS = 168
 
@@ -88,8 +89,8 @@ def promised_versions(root: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _in_order(root: Path, tables: list[str] | None) -> list[str]:
-    """The ledger last: what is done to the other tables is written there."""
-    return sorted(tables or store.snapshot(root), key=lambda name: (name == "runs", name))
+    """The ledger and the audit table last: what is done to the other tables is written there."""
+    return sorted(tables or store.names(root), key=lambda name: (name == AUDIT.name, name == "runs", name))
 
 
 def _partitions(table: DeltaTable) -> Sequence[str | None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lake import mlflow_place, model_files, store
+from lake import audit, mlflow_place, model_files, store
 from lake.classifier import Classifier
 from udfs.errors import ModelError
 
@@ -123,20 +123,26 @@ def _run_of(root: Path, uri: str) -> str | None:
         return None
 
 
-def make_champion(root: Path, row: Mapping[str, Any], run_id: str, reason: str | None = None) -> None:
+def make_champion(
+    root: Path, row: Mapping[str, Any], run_id: str, reason: str | None = None, who: audit.Who | None = None
+) -> None:
     """Have predictions, metrics and heatmaps be of the model of that row by default; MLflow's alias follows.
 
-    The ledger's entry names the model and the reason. Raises ModelError when it saw patches of test slides: what it
-    is measured by would flatter it.
+    The ledger's entry names the model and the reason. who: decides it; by default this machine's user. Raises
+    ModelError when it saw patches of test slides: what it is measured by would flatter it.
     """
     if row["protocol"] == "patch_random":
         raise ModelError(
             f"model {row['model_id']} cannot be the champion: by protocol patch_random it was trained on patches of "
             "every slide, of test slides too; train with --protocol by_slide"
         )
-    if champion(root) != row["model_id"]:
+    before = champion(root)
+    if before != row["model_id"]:
+        why = {"reason": reason} if reason else {}
+        promoted = audit.Deed(audit.Action.promoted, object=row["model_id"], details={"before": before} | why)
+        audit.record(root, who or audit.user(), promoted)
         _point_alias(root, row)
-        told = {"model_id": row["model_id"]} | ({"reason": reason} if reason else {})
+        told = {"model_id": row["model_id"]} | why
         store.put(root, "settings", [{"name": CHAMPION, "value": row["model_id"]}], run_id, told)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
-from lake import store
+from lake import audit, store
+from lake.audit import Action, Deed
 from lake.choices import Role
 from lake.store import Replacement
-from lake.tables import TABLES
+from lake.tables import PEOPLE
 from udfs.errors import HistolakeError, LakeError
 
 
@@ -27,20 +29,27 @@ def roles(root: Path) -> dict[str, Role]:
     return {person: Role(role) for person, role in people(root).select("person", "role").rows()}
 
 
-def set_role(root: Path, person: str, role: Role, run_id: str) -> None:
+def set_role(root: Path, person: str, role: Role) -> None:
     """Give a person a role, in the place of the one they have. person: see `named`. Raises LakeError as `people`."""
-    people(root)
-    store.put(root, "people", [{"person": named(person), "role": role.value}], run_id)
+    row = {"person": named(person), "role": role.value}
+    before = dict(people(root).select("person", "role").rows()).get(row["person"])
+    appointed = Deed(Action.appointed, object=row["person"], details={"role": row["role"], "before": before})
+    audit.record(root, audit.user(), appointed)
+    _put(root, row["person"], pa.Table.from_pylist([row], schema=PEOPLE.schema))
 
 
-def remove(root: Path, person: str, run_id: str) -> None:
+def remove(root: Path, person: str) -> None:
     """Take a person's role away. Raises HistolakeError for one who has none."""
     name = named(person)
     if name not in people(root)["person"]:
         raise HistolakeError(f"people remove {name}: has no role; `histolake people list` shows who has one")
-    key = {"person": name}
-    entry = store.entry("people", run_id=run_id, identity=key, parameters={"operation": "remove"})
-    store.replace(root, "people", TABLES["people"].schema.empty_table(), [Replacement(key)], [entry])
+    audit.record(root, audit.user(), Deed(Action.appointed, object=name, details={"role": None}))
+    _put(root, name, PEOPLE.schema.empty_table())
+
+
+def _put(root: Path, person: str, rows: pa.Table) -> None:
+    """Commit rows in the place of the person's: without a word in the ledger, which everybody may read."""
+    store.replace(root, PEOPLE.name, rows, [Replacement({"person": person})], [])
 
 
 def named(person: str) -> str:

@@ -10,7 +10,7 @@ import duckdb
 import polars as pl
 from PIL import Image
 
-from lake import models, session
+from lake import audit, models, session
 from lake.compare import Comparison, tiles
 from lake.contact_sheet import show
 from lake.export import scored_tiles, touching, write_tiles
@@ -45,6 +45,7 @@ def write_heatmap(
     with session.connect(root, udfs=()) as con:
         slide = slide_row(con, slide_id)
         scored = scored_tiles(con, slide_id, row)
+        audit.record_export(root, "heatmap", {slide_id: out}, session.versions(con), row["model_id"])
         if ending == ".geojson":
             write_tiles(con, out, slide_id, row, touching(scored, region))
             return
@@ -72,6 +73,9 @@ def write_differences(root: Path, comparison: Comparison, folder: Path, slides: 
     written = []
     with session.connect(root, udfs=()) as con:
         rows = {slide_id: slide_row(con, slide_id) for slide_id in slides}
+    if rows:
+        files = {slide_id: folder / f"{slide_id}.png" for slide_id in rows}
+        audit.record_export(root, "differences", files, model_id=f"{a} and {b}")
     for slide_id, slide in rows.items():
         image = render_heatmap(
             slide["path"],
@@ -96,14 +100,17 @@ def write_contact_sheet(root: Path, slide_id: str, out: Path, *, patches: int, m
         slide_row(con, slide_id)
         with of_slide(con, slide_id):
             frame = con.execute(query("app/sample_patches"), {"slide_id": slide_id, "patches": patches}).pl()
+        versions = session.versions(con)
     if frame.is_empty():
         raise HistolakeError(f"slide {slide_id} has no patches; `histolake run` finds them")
+    audit.record_export(root, "patches", {slide_id: out}, versions)
     _save(show(frame, mpp=mpp), out)
 
 
-def write_patches(frame: pl.DataFrame, out: Path) -> None:
+def write_patches(root: Path, frame: pl.DataFrame, out: Path) -> None:
     """Write a contact sheet of a frame's patches as PNG; its columns: see `contact_sheet.show`."""
     _refuse_unless_png(out)
+    audit.record_export(root, "patches", dict.fromkeys(frame["slide_id"].unique(maintain_order=True), out))
     _save(show(frame), out)
 
 

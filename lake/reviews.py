@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from lake import models, session, store
+from lake import audit, models, session, store
 from lake.places import Place, patches_at
 from lake.sql_files import query
 from udfs.errors import HistolakeError, ModelError
@@ -52,12 +52,19 @@ def label_errors(
 
 
 def review(
-    root: Path, verdicts: Sequence[Verdict], *, model: str | None, patch_set: str | None, run_id: str
+    root: Path,
+    verdicts: Sequence[Verdict],
+    *,
+    model: str | None,
+    patch_set: str | None,
+    run_id: str,
+    who: audit.Who | None = None,
 ) -> list[dict[str, Any]]:
     """Add verdicts to the table reviews, all or none, each with the model's probability and the label; returns them.
 
     model: as for `models.find`; without one the champion, and where there is none the verdicts stand alone.
-    Raises HistolakeError for a place without a patch, and a word that is no verdict.
+    who: adds them, and need not have judged; by default this machine's user. Raises HistolakeError for a place without
+    a patch, and a word that is no verdict.
     """
     for each in verdicts:
         if each.verdict not in VERDICTS:
@@ -80,8 +87,14 @@ def review(
         }
         for number, (each, patch) in enumerate(zip(verdicts, patches, strict=True))
     ]
+    audit.record(root, who or audit.user(), *map(_deed, rows))
     store.append(root, "reviews", rows, run_id)
     return rows
+
+
+def _deed(row: dict[str, Any]) -> audit.Deed:
+    details = {name: row[name] for name in ("patch_set", "x", "y", "verdict", "reviewer")}
+    return audit.Deed(audit.Action.reviewed, row["slide_id"], row["model_id"], details=details)
 
 
 def read_verdicts(path: Path, reviewer: str | None) -> list[Verdict]:

@@ -67,6 +67,25 @@ def connect(
         store.create(root)
         store.repair(root)
     tables = store.snapshot(root, at)
+    con = _new_connection()
+    for name, table in tables.items():
+        con.register(name, _schema(table).empty_table())
+    _describe(con, {name: table.version() for name, table in tables.items()})
+    _register(con, root, udfs, tables["models"].version())
+    _create_views(con, root)  # before the tables have files, which each mention in a view would look through
+    _attach_all(con, root, tables, at or {})
+    _refuse_newer(con, root)
+    return con
+
+
+def apart(root: Path, name: str) -> Connection:
+    """DuckDB with one of the tables that no other connection shows, see tables.APART, as it is now."""
+    con = _new_connection()
+    _attach_all(con, root, {name: store.open_table(root, name)}, {})
+    return con
+
+
+def _new_connection() -> Connection:
     con = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",
@@ -77,33 +96,7 @@ def connect(
     con.execute("set timezone = 'UTC'")
     if con.execute("select current_setting('enable_progress_bar')").fetchall() == [(True,)]:  # else Jupyter may refuse
         con.execute("set enable_progress_bar = false")  # it would stand among what a command prints
-    trace(con)
-    for name, table in tables.items():
-        con.register(name, _schema(table).empty_table())
-    _describe(con, {name: table.version() for name, table in tables.items()})
-    _register(con, root, udfs, tables["models"].version())
-    _create_views(con, root)  # before the tables have files, which each mention in a view would look through
-    files = {name: Files(str(root / name), table) for name, table in tables.items()}
-    table_files.register(con, files)
-    if storage.is_remote(root):
-        from lake.object_files import ObjectFiles  # of packages that a lake in a folder does not need
-
-        con.register_filesystem(ObjectFiles(tables))
-        with ThreadPoolExecutor(store.AT_ONCE) as threads:
-            list(threads.map(lambda each: each.missing, files.values()))  # asked for side by side
-    for name, table in tables.items():
-        con.unregister(name)
-        try:
-            _attach(con, name, table, files[name])
-        except StorageError:
-            raise
-        except (duckdb.Error, LakeError) as error:
-            if failure := read_failure(error):
-                raise failure from error
-            remedy = "vacuuming deletes old versions' files" if name in (at or {}) else "restore its files"
-            raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
-    _refuse_newer(con, root)
-    return con
+    return trace(con)
 
 
 def cursor(con: Connection) -> Connection:
@@ -153,6 +146,29 @@ def functions(root: Path, dims: int | None = None) -> dict[str, Udf]:
         predict_udf(_model_loader(root), dims, sql_files.query("functions/predict")),
     ]
     return {**UDFS, **{each.name: each for each in stateful}}
+
+
+def _attach_all(con: Connection, root: Path, tables: Mapping[str, DeltaTable], older: Mapping[str, int]) -> None:
+    """Make the tables readable under their names. older: those whose versions were asked for."""
+    files = {name: Files(str(root / name), table) for name, table in tables.items()}
+    table_files.register(con, files)
+    if storage.is_remote(root):
+        from lake.object_files import ObjectFiles  # of packages that a lake in a folder does not need
+
+        con.register_filesystem(ObjectFiles(tables))
+        with ThreadPoolExecutor(store.AT_ONCE) as threads:
+            list(threads.map(lambda each: each.missing, files.values()))  # asked for side by side
+    for name, table in tables.items():
+        con.unregister(name)
+        try:
+            _attach(con, name, table, files[name])
+        except StorageError:
+            raise
+        except (duckdb.Error, LakeError) as error:
+            if failure := read_failure(error):
+                raise failure from error
+            remedy = "vacuuming deletes old versions' files" if name in older else "restore its files"
+            raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
 
 
 def _attach(con: duckdb.DuckDBPyConnection, name: str, table: DeltaTable, files: Files) -> None:

@@ -23,7 +23,6 @@ TABLE_FUNCTIONS = frozenset(
         "repeat_row",
         "json_each",
         "json_tree",
-        "histogram",
         "summary",
         "test_all_types",
         "duckdb_columns",
@@ -45,6 +44,9 @@ TABLE_FUNCTIONS = frozenset(
     ]
 )
 """What may stand behind FROM. Other functions read files, take pointers, run SQL given as text, or switch logging."""
+
+NO_FUNCTIONS = frozenset(["files_of", "json_serialize_plan", "write_log"])
+"""What may stand nowhere: it tells where files are, plans SQL given as text, or writes to a log."""
 
 ONE_SELECT = "one statement is run, and only SELECT (also FROM, WITH, VALUES, DESCRIBE, SHOW, SUMMARIZE) or EXPLAIN"
 NO_FILES = "the page reads the lake's tables and views, and no files"
@@ -106,7 +108,7 @@ def _unwrapped(text: str) -> tuple[str, str]:
 
 
 def _refuse_strangers(con: duckdb.DuckDBPyConnection, select: str) -> None:
-    """Refuse functions behind FROM that are not known to be harmless, and names of files in a table's place."""
+    """Refuse functions behind FROM that are not known to be harmless, some anywhere, and files in a table's place."""
     [(tree,)] = con.execute("select json_serialize_sql($select::varchar)", {"select": select}).fetchall()
     try:
         parsed = json.loads(tree)
@@ -119,6 +121,8 @@ def _refuse_strangers(con: duckdb.DuckDBPyConnection, select: str) -> None:
             name = node["function"].get("function_name", "").lower()
             if name not in TABLE_FUNCTIONS:
                 raise QueryError(f"the function {name} cannot be used here; {NO_FILES}")
+        elif (name := str(node.get("function_name", "")).lower()) in NO_FUNCTIONS:
+            raise QueryError(f"the function {name} cannot be used here; {NO_FILES}")
         elif node.get("type") == "BASE_TABLE" and "/" in "".join(
             node[part] for part in ("catalog_name", "schema_name", "table_name")
         ):

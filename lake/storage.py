@@ -83,9 +83,9 @@ def options(root: Path | str) -> dict[str, str] | None:
     return _options(_told()) if is_remote(root) else None
 
 
-def configuration(root: Path) -> dict[str, str | None] | None:
+def configuration(root: Path) -> dict[str, str | None]:
     """Delta's properties of the lake's tables: opening one asks for every commit since its newest checkpoint."""
-    return {"delta.checkpointInterval": CHECKPOINT_COMMITS} if is_remote(root) else None
+    return {"delta.checkpointInterval": CHECKPOINT_COMMITS} if is_remote(root) else {}
 
 
 def access(root: Path | str) -> dict[str, str]:

@@ -25,7 +25,7 @@ from lake.conflicts import persist
 from lake.delta_table import FolderTable
 from lake.sql_files import query
 from lake.storage_faults import fault, plain, reason
-from lake.tables import FORMAT, GROWN, RUNS, TABLES, Table
+from lake.tables import APART, AUDIT, FORMAT, GROWN, RUNS, TABLES, Table
 from udfs.errors import LakeError, StorageError
 
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
@@ -123,11 +123,13 @@ def is_lake(root: Path) -> bool:
 def create(root: Path, seed: int = 0) -> None:
     """Make the lake at `root`, or what it lacks. Safe when several processes do it at once."""
     made = storage.tables(root)
-    if "runs" not in made and not storage.is_free(root, TABLES):
+    if "runs" not in made and not storage.is_free(root, {*TABLES, *APART}):
         raise LakeError(f"{root}: the folder holds other things and no lake; name an empty or a new folder")
     with ThreadPoolExecutor(AT_ONCE) as threads:
         list(threads.map(lambda name: create_table(root, TABLES[name]), [name for name in TABLES if name not in made]))
     written = int(setting(root, "format") or 0)
+    if not APART.keys() <= made:
+        _create_apart(root, written)
     if written >= FORMAT:
         return
     run_id = new_run_id()
@@ -144,9 +146,17 @@ def create(root: Path, seed: int = 0) -> None:
     put(root, "settings", [{"name": "format", "value": str(FORMAT)}], run_id)
 
 
+def _create_apart(root: Path, written: int) -> None:
+    """Make the tables that no ledger tells of. In a lake of this format the audit table was there, and is gone."""
+    if written >= FORMAT and AUDIT.name not in storage.tables(root):
+        raise LakeError(f"{root}: the table audit is gone; restore it from a backup: nothing can make it again")
+    for table in APART.values():
+        create_table(root, table)
+
+
 def is_complete(root: Path) -> bool:
     """Whether the lake has all tables of this histolake; `create` makes those that an older lake lacks."""
-    return TABLES.keys() <= storage.tables(root)
+    return {*TABLES, *APART} <= storage.tables(root)
 
 
 def default_groups() -> list[dict[str, Any]]:
@@ -184,7 +194,7 @@ def create_table(root: Path, table: Table) -> None:
             partition_by=[table.partition] if table.partition else None,
             name=table.name,
             description=table.about,
-            configuration=storage.configuration(root),
+            configuration={**storage.configuration(root), **table.properties},
             storage_options=storage.options(root),
         )
     except (DeltaError, OSError) as error:
@@ -238,6 +248,11 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
     with ThreadPoolExecutor(AT_ONCE) as threads:
         opened = threads.map(lambda name: open_table(root, name, versions[name]), versions)
         return {**dict(zip(versions, opened, strict=True)), "runs": runs}
+
+
+def names(root: Path) -> list[str]:
+    """All tables of the lake: those of a snapshot, and those beside it."""
+    return sorted({*snapshot(root), *(APART.keys() & storage.tables(root))})
 
 
 def _recorded_versions(runs: DeltaTable) -> dict[str, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-FORMAT = 3  # of the lake; a lake of a higher number was written by a newer histolake
+FORMAT = 4  # of the lake; a lake of a higher number was written by a newer histolake
 GROWN: dict[str, dict[str, str | float]] = {
     "models": {"protocol": "by_slide", "head": "logistic", "calibration": "none", "threshold": 0.5},
     "metrics": {},
@@ -49,6 +49,12 @@ class Table:
         """The column whose values are folders."""
         names = {column.name for column in self.columns}
         return "stage" if self.name == "runs" else "bucket" if "bucket" in names else None
+
+    @property
+    def properties(self) -> dict[str, str | None]:
+        """Delta's properties of the table: that rows are only added, and that it opens quickly."""
+        is_audit = self.name == "audit"  # opened for every row
+        return {"delta.appendOnly": "true", "delta.checkpointInterval": "20"} if is_audit else {}
 
     @property
     def schema(self) -> pa.Schema:
@@ -416,6 +422,28 @@ RUNS = Table(
     ),
 )
 
+AUDIT = Table(
+    "audit",
+    "One row a deed that is accounted for, written before it is done; rows are only added, each with the hash of the "
+    "row before it. `histolake audit` reads and verifies it; no connection shows it.",
+    ("sequence",),
+    _columns(
+        sequence=("BIGINT", "place in the chain, from 1"),
+        recorded_at=("TIMESTAMPTZ", "when, UTC"),
+        subject=("VARCHAR", "who: the login's subject, or the user of the machine"),
+        name=("VARCHAR", "the person's name; NULL where it is not told"),
+        role=("VARCHAR", "'viewer', 'analyst' or 'admin' in the app; NULL on the command line"),
+        via=("VARCHAR", "'app', or 'cli' for the command line and Python"),
+        action=("VARCHAR", "what was done: see docs/audit.md"),
+        slide_id=("VARCHAR", "the slide that it concerns; NULL for none, or all"),
+        object=("VARCHAR", "the model, statement, file, table or page that it concerns; NULL for none"),
+        versions=("VARCHAR", "JSON: Delta version of what was shown; of the ledger alone it means the whole moment"),
+        details=("VARCHAR", "JSON: what else there is to say of it"),
+        previous_hash=("VARCHAR", "hash of the row before; of the first row the lake's anchor"),
+        hash=("VARCHAR", "SHA-256, hexadecimal, of previous_hash and the other columns as docs/audit.md writes them"),
+    ),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -436,7 +464,10 @@ TABLES: dict[str, Table] = {
         REVIEWS,
         METRICS,
         SETTINGS,
-        PEOPLE,
         RUNS,
     )
 }
+"""Tables that the ledger keeps versions of, and every connection shows."""
+
+APART: dict[str, Table] = {table.name: table for table in (PEOPLE, AUDIT)}
+"""Tables of a lake beside these: the ledger does not tell of them, and no connection shows them."""

@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 from deltalake import DeltaTable
 
-from lake import store
+from lake import audit, store
 from lake.conflicts import persist
+from lake.tables import APART
 
 ORPHAN_HOURS = 24  # no writer takes longer from the first byte of a file to its commit
 
@@ -57,7 +58,7 @@ def history(root: Path, name: str, limit: int | None = None) -> list[dict[str, A
 def optimize(root: Path, name: str, partition: str | None = None) -> int:
     """Merge the table's small files, or those of one partition; returns how many. Readers and writers may go on."""
     merged, number = store.compact(root, name, partition)
-    if merged and name != "runs":
+    if merged:
         _record(root, name, number, "optimize")
     return merged
 
@@ -76,8 +77,11 @@ def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[
     table = store.open_table(root, name)
     if not unneeded(table, retention_hours, keep_versions):
         return 0
-    if name != "runs":  # before: no snapshot may name a version whose files are going, wherever this is stopped
-        _record(root, name, table.version(), "vacuum")
+    if name not in APART:  # whose older versions hold nothing that the newest lacks
+        vacuumed = audit.Deed(audit.Action.vacuumed, object=name, details={"keep_hours": retention_hours})
+        audit.record(root, audit.user(), vacuumed)
+    # before: no snapshot may name a version whose files are going, wherever this is stopped
+    _record(root, name, table.version(), "vacuum")
     how = _how(retention_hours, keep_versions)
 
     def attempt() -> int:
@@ -93,6 +97,8 @@ def _how(retention_hours: int, keep_versions: Sequence[int]) -> dict[str, Any]:
 
 
 def _record(root: Path, name: str, number: int, operation: str) -> None:
-    """Let snapshots see the new version: files of older ones will be vacuumed."""
+    """Let snapshots see the new version: files of older ones will be vacuumed. Those of some tables they see anyway."""
+    if name in ("runs", *APART):
+        return
     done = store.entry(name, run_id=store.new_run_id(), parameters={"operation": operation})
     store.record(root, [dataclasses.replace(done, table_version=number)])

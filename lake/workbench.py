@@ -62,7 +62,8 @@ class Result:
 class Running:
     """A statement that runs, or has run: ask `is_done`, `result`; `cancel` ends it. Made by `start`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], request: bytes, limits: Limits) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], statement: str, request: bytes, limits: Limits) -> None:
+        self.statement = statement
         self._process = process
         self._limits = limits
         self._started = time.monotonic()
@@ -193,7 +194,7 @@ def start(
     order = {"statement": statement, "at": dict(at or {}), "limits": asdict(limits)}
     try:
         order["access"] = storage.access(root)  # anew: the process may have waited until its own ran out
-        return Running(_take(root), json.dumps(order).encode() + b"\n", limits)
+        return Running(_take(root), statement, json.dumps(order).encode() + b"\n", limits)
     except (OSError, LakeError) as error:
         _places.release()
         raise QueryError(f"no process can be started: {error}") from error

@@ -43,5 +43,9 @@ class StorageError(LakeError):
     """Object storage that cannot be reached, or refuses."""
 
 
+class AuditError(LakeError):
+    """A deed that cannot be recorded, and is therefore not done."""
+
+
 class QueryError(HistolakeError):
     """A person's statement that is refused, fails, is cancelled or outgrows its limits."""

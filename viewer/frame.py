@@ -13,6 +13,7 @@ from lake.choices import Role, lake_path
 from lake.heatmap_frame import BANNER, BANNER_PAPER, PAPER
 from udfs.errors import HistolakeError
 from viewer import reading
+from viewer.audited import take_not_saved
 from viewer.gate import guarded, renew_tokens
 from viewer.person import Person
 from viewer.reading import Lake
@@ -97,6 +98,8 @@ def show_moment(lake: Lake) -> None:
 def _hint_at_changes() -> None:
     """Offer a newer moment of the lake; nothing that is read changes by itself, but for the tokens of its slides."""
     renew_tokens()
+    for why in take_not_saved():
+        st.error(escaped(why))
     try:
         is_newest = reading.newest_lake() == reading.open_lake()
     except HistolakeError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -15,19 +15,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from lake import export
+from lake.audit import Action, Deed
 from lake.choices import lake_path
 from lake.patch_grid import PatchGrid
 from lake.store import CODE_VERSION
 from udfs.errors import HistolakeError
 from viewer import slides
+from viewer.audited import record
+from viewer.person import person_of
 from viewer.reading import Lake, Row, newest_lake
 
 ASK_AGAIN = "private, no-cache"  # a browser keeps it, and asks whether it may show it and whether it has changed
+EACH_TIME = "no-store"  # what is saved is recorded
 
 Endpoint = Callable[[Request], Response]
+OnLake = Callable[[Lake, str, Request], Response]
 
 
-def _answered(endpoint: Callable[[Lake, str, Request], Response]) -> Endpoint:
+def _answered(endpoint: OnLake) -> Endpoint:
     """The endpoint on the lake at the version asked for; what fails is a sentence as JSON, with status 404.
 
     What an address with a version gives never changes, so that a browser that has it is not sent it again.
@@ -40,14 +45,28 @@ def _answered(endpoint: Callable[[Lake, str, Request], Response]) -> Endpoint:
             headers["ETag"] = f'"{CODE_VERSION}"'
             if headers["ETag"] in request.headers.get("If-None-Match", ""):
                 return Response(status_code=304, headers=headers)
-        try:
-            response = endpoint(_lake(request), request.path_params["slide_id"], request)
-        except HistolakeError as error:
-            return JSONResponse({"error": str(error)}, 404, {"Cache-Control": "no-store"})
-        response.headers.update(headers)
-        return response
+        return _answer(endpoint, request, headers)
 
     return answer
+
+
+def _recorded(endpoint: OnLake) -> Endpoint:
+    """The endpoint likewise, asked anew each time: that something is saved is recorded."""
+
+    @wraps(endpoint)
+    def answer(request: Request) -> Response:
+        return _answer(endpoint, request, {"Cache-Control": EACH_TIME})
+
+    return answer
+
+
+def _answer(endpoint: OnLake, request: Request, headers: Mapping[str, str]) -> Response:
+    try:
+        response = endpoint(_lake(request), request.path_params["slide_id"], request)
+    except HistolakeError as error:
+        return JSONResponse({"error": str(error)}, 404, {"Cache-Control": "no-store"})
+    response.headers.update(headers)
+    return response
 
 
 @_answered
@@ -72,13 +91,14 @@ def outlines(lake: Lake, slide_id: str, request: Request) -> Response:
     return JSONResponse({"shapes": [shape for shape in shapes if shape["rings"]]})
 
 
-@_answered
+@_recorded
 def hotspots(lake: Lake, slide_id: str, request: Request) -> Response:
     """The hotspots as a file for QuPath."""
     model = _model(lake, slide_id, request)
     found = slides.hotspots(lake, slide_id, model["model_id"], _patch_set(model, request))
     about = {name: model[name] for name in ("model_id", "encoder_id", "patch_set")}
     about |= {"slide_id": slide_id, "table_versions": slides.versions(lake)}
+    _record_export(lake, slide_id, "hotspots.geojson", model["model_id"], request)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "hotspots.geojson"
         export.write_hotspots(file, found, model["model_id"], about)
@@ -86,6 +106,19 @@ def hotspots(lake: Lake, slide_id: str, request: Request) -> Response:
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in slide_id)
     attachment = {"Content-Disposition": f'attachment; filename="{name.encode("ascii", "replace").decode()}.geojson"'}
     return Response(content, media_type="application/geo+json", headers=attachment)
+
+
+@_recorded
+def saving(lake: Lake, slide_id: str, request: Request) -> Response:
+    """Nothing but that the view of the slide may be saved: the browser draws it, once this is recorded."""
+    slides.slide(lake, slide_id)
+    _record_export(lake, slide_id, "view.png", request.query_params.get("model"), request)
+    return Response(status_code=204)
+
+
+def _record_export(lake: Lake, slide_id: str, file: str, model_id: str | None, request: Request) -> None:
+    deed = Deed(Action.exported, slide_id, file, {"runs": lake.version}, {"model_id": model_id})
+    record(lake, deed, person_of(request))
 
 
 def _lake(request: Request) -> Lake:

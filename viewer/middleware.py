@@ -89,7 +89,8 @@ class KeepsSessions:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 if lines := headers.getlist("set-cookie"):
-                    if _has_logged_out(lines, HTTPConnection(scope).cookies, limits):
+                    asked = HTTPConnection(scope).cookies
+                    if await asyncio.to_thread(_has_logged_out, lines, asked, limits):  # it writes to the lake
                         headers["Clear-Site-Data"] = '"cache"'  # slides that the browser has kept
                     if limits.is_https:
                         del headers["set-cookie"]

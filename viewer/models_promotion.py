@@ -9,6 +9,7 @@ import streamlit as st
 from lake import models, store
 from lake.choices import Role, lake_path
 from udfs.errors import HistolakeError
+from viewer.audited import who
 from viewer.gate import guarded
 from viewer.models_reading import champion_history
 from viewer.person import person
@@ -85,5 +86,7 @@ def _confirm(lake: Lake, model: Row) -> None:
 
 def promote(root: Path, model_id: str, reason: str | None = None) -> None:
     """Make a model the champion, as `histolake models promote` does. Raises HistolakeError for any role but admin."""
-    person().require(Role.admin, "make a model the champion")
-    models.make_champion(root, models.find(root, model_id), store.new_run_id(), (reason or "").strip() or None)
+    admin = person()
+    admin.require(Role.admin, "make a model the champion")
+    why = (reason or "").strip() or None
+    models.make_champion(root, models.find(root, model_id), store.new_run_id(), why, who(admin))

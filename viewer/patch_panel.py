@@ -15,6 +15,7 @@ from lake.sql_files import query
 from lake.table_files import of_slide
 from udfs.errors import HistolakeError
 from udfs.slide_cache import is_here
+from viewer.audited import record_opening, who
 from viewer.login import login
 from viewer.person import person
 from viewer.reading import Lake, Row, connection, refresh
@@ -94,6 +95,7 @@ def _show_neighbours(lake: Lake, patch: Row) -> None:
     if at_hand.is_empty():
         return
     found = at_hand
+    record_opening(lake, found["slide_id"].unique(), {"what": "patches alike"})
     alike = ", ".join(f"{value:.3f}" for value in found["similarity"])
     sheet = show(found, patch_px=PATCH_PX)
     st.image(sheet, output_format="PNG", alt="The patches whose features are the most alike")
@@ -173,5 +175,6 @@ def _save(lake: Lake, patch: Row, verdict: str, note: str | None, reviewer: str)
     place = Place(patch["slide_id"], patch["x"], patch["y"])
     said = [reviews.Verdict(place, verdict, note, reviewer)]
     root = lake_path(lake.root)
-    reviews.review(root, said, model=patch["model_id"], patch_set=patch["patch_set"], run_id=new_run_id())
+    which = {"model": patch["model_id"], "patch_set": patch["patch_set"]}
+    reviews.review(root, said, **which, run_id=new_run_id(), who=who(person()))
     refresh()  # the page's own writing is no change to hint at

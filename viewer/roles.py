@@ -10,6 +10,7 @@ import streamlit as st
 
 from lake.choices import Role
 from udfs.errors import HistolakeError
+from viewer.admissions import record_denial
 
 VARIABLE = "HISTOLAKE_APP_ROLE"
 NOBODY = "nobody"  # who did not say who they are
@@ -21,6 +22,7 @@ class DeniedError(HistolakeError):
 
 def deny(subject: str, deed: str, why: str) -> NoReturn:
     """Deny a person, or NOBODY, a deed: raises DeniedError with the sentence `why`. Every denial comes through here."""
+    record_denial(subject, deed, why)
     raise DeniedError(why)
 
 

@@ -58,4 +58,5 @@ ROUTES = [
     Route("/histolake/outcomes/{slide_id:path}", grids.outcomes, middleware=SLIDE),
     Route("/histolake/annotations/{slide_id:path}", grids.outlines, middleware=SLIDE),
     Route("/histolake/hotspots/{slide_id:path}", grids.hotspots, middleware=SLIDE),
+    Route("/histolake/saving/{slide_id:path}", grids.saving, methods=["POST"], middleware=SLIDE),
 ]

@@ -21,6 +21,7 @@ from streamlit.web.server.starlette.starlette_app_utils import decode_signed_val
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
 from udfs.errors import HistolakeError
+from viewer.admissions import record_login, record_logout
 from viewer.login import Login
 
 REMEMBERED_S = 86_400.0  # why a login ended is told for so long
@@ -57,7 +58,10 @@ def open_session(cookies: Mapping[str, str], limits: Login) -> None:
     with _lock:
         for key in [key for key, each in _sessions.items() if now - each.opened > limits.session_s + REMEMBERED_S]:
             del _sessions[key]
-        _sessions.setdefault(_key(payload), Session(json.loads(payload), now, now))
+        if _key(payload) in _sessions:
+            return
+        begun = _sessions[_key(payload)] = Session(json.loads(payload), now, now)
+    begun.ended = record_login(begun.claims)
 
 
 def end_session(cookies: Mapping[str, str]) -> None:
@@ -65,8 +69,10 @@ def end_session(cookies: Mapping[str, str]) -> None:
     payload = _payload(cookies)
     with _lock:
         found = _sessions.get(_key(payload)) if payload else None
-        if found and found.ended is None:
-            found.ended = "You have logged out."
+        if found is None or found.ended is not None:
+            return
+        found.ended = "You have logged out."
+    record_logout(found.claims)
 
 
 def session(cookies: Mapping[str, str], limits: Login) -> Session:

@@ -16,6 +16,7 @@ from udfs.errors import HistolakeError, SlideError
 from udfs.slide import file_state
 from udfs.slide_cache import is_here
 from viewer import slides
+from viewer.audited import record_opening
 from viewer.gate import guarded, tokens_for
 from viewer.patch_panel import find_patch, show_patch
 from viewer.person import is_active
@@ -35,6 +36,7 @@ def _component() -> ComponentRenderer:
 
 def show_slides(lake: Lake, shown: list[Shown]) -> None:
     """Show slides side by side, and below them the patch that was clicked."""
+    record_opening(lake, [each.slide["slide_id"] for each in shown], {"what": "slide"})
     usable = [each for each in shown if _is_usable(each)]
     for each in usable:
         _say_what_is_missing(each)
@@ -140,6 +142,7 @@ def _pane(lake: Lake, shown: Shown) -> dict[str, Any]:
         "heatmap": _route("heatmaps", quoted, of_model) if model else None,
         "outcomes": _route("outcomes", quoted, of_model) if model and model["has_labels"] else None,
         "hotspots_file": _route("hotspots", quoted, of_model) if model else None,
+        "saving": _route("saving", quoted, {**at, **of_model}),
         "annotations": _route("annotations", quoted, at) if has_outlines else None,
         "hotspots": _hotspots(lake, slide_id, model) if model else [],
         "caption": f"{slide_id} · {model['model_id']}" if model else slide_id,

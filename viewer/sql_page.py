@@ -10,11 +10,13 @@ import polars as pl
 import streamlit as st
 
 from lake import sql_files, workbench
+from lake.audit import Action, Deed
 from lake.choices import lake_path
 from lake.statement import LONGEST
 from udfs.errors import QueryError
+from viewer.audited import record, recorded_download
 from viewer.gate import guarded
-from viewer.reading import Lake
+from viewer.reading import Lake, Row
 from viewer.sql_chart import show_chart
 from viewer.table import height
 from viewer.text import escaped
@@ -29,6 +31,7 @@ TABLE_PX = 560
 SHOWN_BYTES = 24  # of a BLOB in a cell
 
 STATEMENT, VERSION, LINKED, RUNNING = "statement", "ledger_version", "linked statement", "running statement"
+RECORDED = "recorded answer"  # of the session: the statement whose outcome is in the audit table
 _EDITOR_STYLE = "<style>.st-key-statement textarea { font-family: monospace; font-size: 0.9rem; }</style>"
 
 
@@ -81,9 +84,21 @@ def show_answer(lake: Lake) -> None:
         return
     workbench.warm(lake_path(lake.root))
     try:
-        _show_result(running.result())
+        result = running.result()
     except QueryError as error:
+        _record_once(lake, running, {"outcome": str(error)}, None)
         _show_error(error)
+    else:
+        told = {"outcome": "answered", "rows": result.frame.height, "cut": result.cut}
+        _record_once(lake, running, told, result.versions)
+        _show_result(lake, running.statement, result)
+
+
+def _record_once(lake: Lake, running: workbench.Running, told: Row, versions: dict[str, int] | None) -> None:
+    """Record what became of a statement, before the person sees it for the first time."""
+    if st.session_state.get(RECORDED) is not running:
+        record(lake, Deed(Action.answered, object=running.statement, versions=versions, details=told))
+        st.session_state[RECORDED] = running
 
 
 def _limits(limits: workbench.Limits) -> str:
@@ -124,6 +139,7 @@ def _start(lake: Lake) -> None:
             st.query_params["version"] = str(version)
     try:
         at = {} if version is None else {"runs": version}
+        record(lake, Deed(Action.queried, object=statement, versions=at or None))
         st.session_state[RUNNING] = workbench.start(lake_path(lake.root), statement, LIMITS, at=at)
     except QueryError as error:
         _show_error(error)
@@ -147,7 +163,7 @@ def _show_error(error: QueryError) -> None:
     st.error(escaped(text[:1].upper() + text[1:]))
 
 
-def _show_result(result: workbench.Result) -> None:
+def _show_result(lake: Lake, statement: str, result: workbench.Result) -> None:
     frame = result.frame
     st.caption(f"{_count(frame.height, 'row')}, {_count(frame.width, 'column')}, {result.seconds:.2f} s.")
     if result.cut == "rows":
@@ -161,7 +177,7 @@ def _show_result(result: workbench.Result) -> None:
     else:
         table, drawing = st.tabs(["Table", "Chart"])
         with table:
-            _show_table(result)
+            _show_table(lake, statement, result)
         with drawing:
             show_chart(frame)
     st.caption(
@@ -173,7 +189,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _show_table(result: workbench.Result) -> None:
+def _show_table(lake: Lake, statement: str, result: workbench.Result) -> None:
     config: Any = {
         name: st.column_config.Column(help=type_)
         for name, type_ in zip(result.frame.columns, result.types, strict=True)
@@ -187,10 +203,13 @@ def _show_table(result: workbench.Result) -> None:
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         frame = result.frame
-        st.download_button("Rows as CSV", lambda: as_csv(frame), "result.csv", "text/csv", on_click="ignore")
+        details = {"rows": frame.height, "statement": statement, "versions": result.versions}
+        csv = recorded_download(lake, "result.csv", details, lambda: as_csv(frame))
+        parquet = recorded_download(lake, "result.parquet", details, lambda: as_parquet(frame))
+        st.download_button("Rows as CSV", csv, "result.csv", "text/csv", on_click="ignore")
         st.download_button(
             "Rows as Parquet",
-            lambda: as_parquet(frame),
+            parquet,
             "result.parquet",
             "application/vnd.apache.parquet",
             on_click="ignore",

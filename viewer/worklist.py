@@ -8,7 +8,9 @@ from urllib.parse import quote, urlencode
 import polars as pl
 import streamlit as st
 
+from viewer.audited import recorded_download
 from viewer.gate import tokens_for
+from viewer.reading import Lake
 from viewer.text import escaped
 
 SPELLED_OUT = 5  # failures
@@ -77,7 +79,7 @@ def choose(slides: pl.DataFrame) -> pl.DataFrame:
     return labelled.filter(keep)
 
 
-def show_table(shown: pl.DataFrame, total: int) -> str | None:
+def show_table(lake: Lake, shown: pl.DataFrame, total: int) -> str | None:
     """Show the slides that are left of `total`; returns the slide_id that was clicked, if any."""
     left, right = st.columns([5, 1], vertical_alignment="center")
     left.caption(_summary(shown, total))
@@ -86,7 +88,7 @@ def show_table(shown: pl.DataFrame, total: int) -> str | None:
         return None
     right.download_button(
         "CSV",
-        lambda: shown.write_csv(),
+        recorded_download(lake, "worklist.csv", {"slides": shown.height}, shown.write_csv),
         "worklist.csv",
         "text/csv",
         on_click="ignore",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import socket
@@ -20,16 +21,18 @@ import duckdb
 import object_stores
 import polars as pl
 import pytest
+from audit_writers import write
 from object_stores import BUCKET, KEY, SECRET, Cable, Store, clean_environment
 from polars.testing import assert_frame_equal
 from support import Answer, TestLake, run_command
 
 from lake import encoders, mlflow_runs, models, session, storage, store, workbench
+from lake.audit_reading import verify
 from lake.choices import lake_path
 from lake.compute import raise_if_general
 from lake.tables import TABLES
 from udfs.encoders.encoder import describe
-from udfs.errors import LakeError, QueryError, StorageError
+from udfs.errors import AuditError, LakeError, QueryError, StorageError
 
 WHEN_AND_WHERE = {  # columns that differ from run to run: ids, times, and in how many commits units went
     *("run_id", "seconds", "finished_at", "parameters", "table_version", "input_versions", "table_versions"),
@@ -414,6 +417,56 @@ def test_a_network_that_breaks_in_a_commit_costs_and_doubles_nothing(
     assert found == [(0 if before else 1,)]  # the ledger was mended: the snapshot has what was committed
     one_row(lake.root, "later", "1")
     assert settings(lake.root)["later"] == "1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [True, False])
+def test_a_network_that_breaks_while_a_deed_is_recorded_breaks_no_chain(
+    before: bool, cable: Cable, told: pytest.MonkeyPatch, tiny_onnx: Path
+) -> None:
+    root = new_lake(f"s3://bucket/deed-{before}/lake", tiny_onnx).root
+    told.setattr(storage, "ATTEMPTS", 3)
+    commit = r"PUT /bucket/\S+/audit/_delta_log/\d+\.json"
+    cable.cut(commit, times=1, before=before)
+    write(root, "once", 2)
+    assert cable.mend() == 1
+    cable.cut(commit, before=before)
+    with pytest.raises(AuditError, match=r"the connection broke.* It was not done"):
+        write(root, "never", 1)
+    cable.mend()
+    write(root, "later", 1)
+    people = store.rows(root, "audit").sort("sequence")["name"].to_list()
+    assert people == ["once", "once", *(["later"] if before else ["never", "later"])]
+    assert verify(root).problems == []
+
+
+@pytest.mark.slow
+def test_writers_at_once_add_to_one_chain(lake: TestLake) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=write, args=(lake.root, name, 10)) for name in ("one", "other")]
+    for process in processes:
+        process.start()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda number: write(lake.root, f"thread {number}", 5), range(4)))
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert lake.ok("optimize", "audit").status == 0
+    write(lake.root, "afterwards", 1)
+    assert store.rows(lake.root, "audit").group_by("name").len().sort("name").rows() == [
+        ("afterwards", 1),
+        ("one", 10),
+        ("other", 10),
+        *((f"thread {number}", 5) for number in range(4)),
+    ]
+    assert lake.ok("audit", "verify").err.startswith("41 rows")
+
+
+def test_without_the_bucket_nothing_is_done(lake: TestLake, told: pytest.MonkeyPatch) -> None:
+    with refusing(404, "NoSuchBucket") as url:
+        told.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(AuditError, match=r"no such bucket.* It was not done"):
+            write(lake.root, "ada", 1)
 
 
 @pytest.mark.slow

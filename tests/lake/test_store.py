@@ -20,7 +20,7 @@ from deltalake import write_deltalake
 from support import ROOT, TestLake, write_slide
 
 from lake import connect, session, store, upkeep
-from lake.tables import FORMAT, GROWN, TABLES
+from lake.tables import APART, FORMAT, GROWN, TABLES
 from udfs.errors import LakeError
 
 STOPPED = "histolake: stopped; what was committed stays, the same command goes on from there"
@@ -235,7 +235,7 @@ def test_a_ledger_of_many_files_is_tidied_and_says_the_same(root: Path, monkeypa
 
 
 def test_every_column_says_what_it_holds_and_the_comment_is_in_the_table(root: Path) -> None:
-    for table in TABLES.values():
+    for table in (*TABLES.values(), *APART.values()):
         fields = store.open_table(root, table.name).schema().fields
         assert [field.name for field in fields] == [column.name for column in table.columns]
         for field, column in zip(fields, table.columns, strict=True):

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from escapes import AUDIT, ESCAPES, EXHAUSTING, FILE, FOLDER, OWN, SEALED
 from support import ROOT, TestLake
 
 from lake import session, store, workbench, workbench_child
@@ -23,120 +25,9 @@ from lake.workbench import Limits, Result, start
 from udfs.errors import QueryError
 
 QUICK = Limits(rows=1_000, bytes=2**20, memory_mb=1_024, seconds=20)
-ENDLESS = (
-    "select count(*) from range(10000000) a, range(10000000) b, range(10000000) c where a.range + b.range <> c.range"
-)
+ENDLESS = EXHAUSTING["cross joins and sorts"]["a cross join"]
 
 SECRET = "the secret of the machine"
-FILE = "$file"  # in a statement: a file outside the lake that holds SECRET
-OWN = "$own"  # a Parquet file of the lake
-FOLDER = "$folder"  # where files must not be made
-
-ESCAPES = {  # a name, the statement, and words of the sentence that refuses it
-    "text": (f"select * from read_text('{FILE}')", "read_text"),
-    "blob": (f"select * from read_blob('{FILE}')", "read_blob"),
-    "csv": (f"select * from read_csv('{FILE}')", "read_csv"),
-    "csv, sniffed": (f"from sniff_csv('{FILE}')", "sniff_csv"),
-    "csv, by its catalog": (f"from system.main.read_csv_auto('{FILE}')", "read_csv_auto"),
-    "json": (f"from READ_JSON('{FILE}')", "read_json"),
-    "parquet": (f"from read_parquet('{FILE}')", "read_parquet"),
-    "parquet of the lake": (f"from read_parquet('{OWN}')", "read_parquet"),
-    "parquet's metadata": (f"from parquet_metadata('{OWN}')", "parquet_metadata"),
-    "a database": (f"from read_duckdb('{FILE}')", "read_duckdb"),
-    "glob": ("from glob('/*')", "glob"),
-    "a file as a table": (f"select * from '{FILE}'", "no files"),
-    "a file of the lake as a table": (f"select * from '{OWN}'", "no files"),
-    "a file as catalog, schema and table": (f'from "{FILE}".a.csv', "no files"),
-    "an address as a table": ("from 'https://example.org/x.parquet'", "no files"),
-    "in a subquery": (f"select (select content from read_text('{FILE}'))", "read_text"),
-    "in a CTE": (f"with t as materialized (from read_text('{FILE}')) from t", "read_text"),
-    "in a lateral join": (f"from slides, lateral (from read_text('{FILE}'))", "read_text"),
-    "in exists": (f"select exists (from read_text('{FILE}'))", "read_text"),
-    "in an order": (f"from slides order by (select content from read_text('{FILE}'))", "read_text"),
-    "in a set operation": (f"select 'a' union all select content from read_text('{FILE}')", "read_text"),
-    "in a pivot": (f"pivot (from read_text('{FILE}')) on size in (1) using count(*)", "read_text"),
-    "in values": (f"values ((select content from read_text('{FILE}')))", "read_text"),
-    "in summarize": (f"summarize from read_text('{FILE}')", "read_text"),
-    "in describe": (f"describe from read_text('{FILE}')", "read_text"),
-    "in explain": (f"explain analyze from read_text('{FILE}')", "read_text"),
-    "as text that is run": (f"from query('from read_text(''{FILE}'')')", "query"),
-    "as a name that is looked up": (f"from query_table('{OWN}')", "query_table"),
-    "as JSON that is run": (
-        f"from json_execute_serialized_sql(json_serialize_sql('from read_text(''{FILE}'')'))",
-        "json_execute_serialized_sql",
-    ),
-    "copy": (f"copy slides to '{FOLDER}/out.csv'", "COPY"),
-    "copy, explained and run": (f"explain analyze copy (select 1) to '{FOLDER}/out.csv'", "EXPLAIN"),
-    "copy over the lake, explained and run": (
-        f"explain analyze copy (select 1) to '{OWN}' (format parquet)",
-        "EXPLAIN",
-    ),
-    "copy, explained behind a comment": (f"/* a */ explain -- b\nanalyze copy (select 1) to '{FOLDER}/x'", "EXPLAIN"),
-    "explain with options": ("explain (analyze, format json) insert into snapshot values ('a', 1)", "syntax error"),
-    "insert, explained and run": ("explain analyze insert into snapshot values ('a', 1)", "EXPLAIN"),
-    "export": (f"export database '{FOLDER}'", "EXPORT"),
-    "import": (f"import database '{FOLDER}'", "disabled by configuration"),
-    "attach": (f"attach '{FOLDER}/x.db'", "ATTACH"),
-    "install": ("install httpfs", "LOAD"),
-    "load": ("load httpfs", "LOAD"),
-    "set": ("set enable_external_access = true", "SET"),
-    "reset": ("reset lock_configuration", "SET"),
-    "set a variable": ("set variable x = 1", "SET"),
-    "use": ("use memory", "SET"),
-    "pragma": ("pragma database_list", "only SELECT"),
-    "pragma that counts as a select": ("pragma table_info('slides')", "only SELECT"),
-    "pragma that runs JSON": ("pragma json_execute_serialized_sql('{}')", "Parser Error"),
-    "call": ("call enable_logging()", "CALL"),
-    "logging": ("from enable_logging()", "enable_logging"),
-    "logging to files": (
-        f"from enable_logging('QueryLog', storage='file', storage_path='{FOLDER}/log')",
-        "enable_logging",
-    ),
-    "profiling": ("from enable_profiling()", "enable_profiling"),
-    "secrets": ("from duckdb_secrets()", "duckdb_secrets"),
-    "which secret": ("from which_secret('s3://x', 's3')", "which_secret"),
-    "the environment": ("select getenv('PATH')", "getenv"),
-    "memory by its address": ("from arrow_scan(1, 2, 3)", "arrow_scan"),
-    "memory by another address": ("from pandas_scan(1)", "pandas_scan"),
-    "python": ("from python_map_function(1)", "python_map_function"),
-    "a variable of python": ("select * from hidden", "hidden"),
-    "create": ("create table t as select 1", "CREATE"),
-    "create a macro": ("create macro m() as table from read_text('x')", "CREATE"),
-    "insert": ("insert into snapshot values ('a', 1)", "INSERT"),
-    "insert in a CTE": ("with t as (insert into snapshot values ('a', 1) returning *) from t", "SELECT"),
-    "update": ("update snapshot set version = 0", "UPDATE"),
-    "delete": ("delete from snapshot", "DELETE"),
-    "drop": ("drop view slides", "DROP"),
-    "checkpoint": ("checkpoint", "CALL"),
-    "prepare": ("prepare p as select 1", "PREPARE"),
-    "execute": ("execute p", "EXECUTE"),
-    "begin": ("begin", "TRANSACTION"),
-    "vacuum": ("vacuum", "VACUUM"),
-    "two statements": ("select 1; select 2", "2 statements"),
-    "a second behind a comment": ("select 1; /* ; */ drop view slides", "2 statements"),
-    "nothing": ("  \n ", "no statement"),
-    "only a comment": ("-- select 1", "only a comment"),
-    "NUL": ("select 1\0; drop view slides", "NUL"),
-    "too long": ("select " + "1," * 60_000 + "1", "characters"),
-    "too deep": ("select " + "1 + " * 5_000 + "1", "depth"),
-}
-
-SEALED = (  # what the connection itself refuses, should the statement's check have a hole
-    f"from read_text('{FILE}')",
-    f"from read_csv('{FILE}')",
-    f"from '{FILE}'",
-    "from glob('/*')",
-    f"copy (select 1) to '{FOLDER}/out.csv'",
-    f"attach '{FOLDER}/x.db'",
-    "install httpfs",
-    "load httpfs",
-    "set enable_external_access = true",
-    "set allowed_paths = ['/']",
-    "set memory_limit = '1TB'",
-    "reset lock_configuration",
-    "from duckdb_secrets()",
-    "from hidden",
-)
 
 HARMLESS = (
     "select count(*) from slides",
@@ -164,6 +55,14 @@ def run(root: Path, statement: str, limits: Limits, *, at: Mapping[str, int] | N
     return start(root, statement, limits, at=at).result()
 
 
+def outcome(running: workbench.Running) -> Result | str:
+    """The answer, or the sentence in its place."""
+    try:
+        return running.result()
+    except QueryError as error:
+        return str(error)
+
+
 @pytest.fixture(scope="module")
 def root(finished: tuple[Path, Path]) -> Path:
     """The lake after the whole workflow, only read here."""
@@ -180,13 +79,13 @@ def sealed(root: Path) -> Iterator[session.Connection]:
 
 @pytest.fixture
 def filled(root: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What stands for $file, $own and $folder; nothing may come of it."""
+    """What stands for $file, $own, $audit and $folder; nothing may come of it."""
     file, folder = tmp_path / "secret.csv", tmp_path / "folder"
     file.write_text(f"a\n{SECRET}\n")
     folder.mkdir()
-    own = store.open_table(root, "slides").file_uris()[0]
+    own, account = (store.open_table(root, name).file_uris()[0] for name in ("slides", "audit"))
     before = Path(own).read_bytes()
-    yield {FILE: str(file), OWN: own, FOLDER: str(folder)}
+    yield {FILE: str(file), OWN: own, AUDIT: account, FOLDER: str(folder)}
     assert not list(folder.iterdir())
     assert Path(own).read_bytes() == before
 
@@ -197,18 +96,22 @@ def fill(statement: str, filled: dict[str, str]) -> str:
     return statement
 
 
-@pytest.mark.parametrize("name", ESCAPES)
+@pytest.mark.parametrize(
+    ("category", "name"), [(category, name) for category, escapes in ESCAPES.items() for name in escapes]
+)
 def test_no_statement_gets_out(
-    sealed: session.Connection, filled: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+    sealed: session.Connection, filled: dict[str, str], monkeypatch: pytest.MonkeyPatch, category: str, name: str
 ) -> None:
     # DuckDB takes names of variables for tables where the statement is executed
     monkeypatch.setattr(workbench_child, "hidden", pl.DataFrame({"a": [SECRET]}), raising=False)
-    statement, words = ESCAPES[name]
+    statement, words = ESCAPES[category][name]
     with pytest.raises(QueryError) as refused:
         workbench_child.answer(sealed, fill(statement, filled), QUICK)
     assert words in str(refused.value)
     assert SECRET not in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert sealed.execute("select current_setting('enable_external_access')").fetchall() == [(False,)]
+    assert sealed.execute("select count(*) from slides").fetchall() == [(6,)]
 
 
 @pytest.mark.parametrize("statement", SEALED)
@@ -304,17 +207,32 @@ def test_one_row_beyond_the_bytes_is_a_sentence(sealed: session.Connection) -> N
         workbench_child.answer(sealed, "select repeat('x', 3000000)", QUICK)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "select length(string_agg(repeat('x', 1000000), '')) from range(4000)",
-        "select repeat('x', 900000000) || repeat('y', 900000000)",
-    ],
-    ids=["many strings", "one string"],
-)
-def test_what_outgrows_its_memory_is_a_sentence(root: Path, statement: str) -> None:
+@pytest.mark.parametrize("name", ["many strings", "one string"])
+def test_what_outgrows_its_memory_is_a_sentence(root: Path, name: str) -> None:
     with pytest.raises(QueryError, match=r"memory"):
-        run(root, statement, replace(QUICK, memory_mb=512))
+        run(root, EXHAUSTING["giant strings and lists"][name], replace(QUICK, memory_mb=512))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("category", "name"), [(category, name) for category, statements in EXHAUSTING.items() for name in statements]
+)
+def test_what_would_exhaust_the_machine_ends_within_its_limits(root: Path, category: str, name: str) -> None:
+    """It ends by an answer or by a sentence, its process goes with it, and the next statement is answered."""
+    limits = Limits(rows=1_000, bytes=2**20, memory_mb=512, seconds=4)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    running = start(root, EXHAUSTING[category][name], limits)
+    running.wait(workbench.START_S + limits.seconds + workbench.GRACE_S)
+    assert running.is_done
+    ended = outcome(running)
+    if isinstance(ended, str):
+        assert 0 < len(ended) < 2_000
+        assert "\n" not in ended
+    else:
+        assert ended.frame.height <= limits.rows
+    assert not alive(running._process.pid)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+    assert run(root, "select 42 as answer", QUICK).frame.item() == 42
 
 
 def test_a_statement_that_never_ends_is_ended(root: Path) -> None:
@@ -343,6 +261,81 @@ def test_a_statement_can_be_cancelled_before_it_has_begun(root: Path) -> None:
     running.cancel()
     with pytest.raises(QueryError, match="cancelled"):
         running.result()
+
+
+@pytest.mark.slow
+def test_statements_cancelled_at_any_moment_leave_nothing_behind(root: Path) -> None:
+    """Before the process has begun, while it opens the lake, while it computes, and when it has answered."""
+    processes = []
+    for number in range(24):
+        statement = ENDLESS if number % 2 else f"select {number} as answer"
+        running = start(root, statement, QUICK)
+        processes.append(running._process)
+        threads = [threading.Thread(target=running.cancel) for _ in range(3)]
+        time.sleep(number / 12)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ended = outcome(running)
+        if isinstance(ended, str):
+            assert "cancelled" in ended
+        else:
+            assert statement != ENDLESS
+            assert ended.frame.item() == number
+    assert not any(alive(process.pid) for process in processes)
+    running = [start(root, f"select {number} as answer", QUICK) for number in range(workbench.AT_ONCE)]
+    assert [each.result().frame.item() for each in running] == list(range(workbench.AT_ONCE))  # every place is free
+
+
+@pytest.mark.slow
+def test_nobody_gets_another_s_answer(root: Path) -> None:
+    """Many persons ask at once, some cancel, and each process answers once."""
+    told: dict[int, Result | str] = {}
+    places = threading.Semaphore(workbench.AT_ONCE)
+
+    def ask(person: int) -> None:
+        with places:
+            running = start(root, f"select {person} as answer, count(*) from slides", QUICK)
+            workbench.warm(root)
+            if person % 5 == 0:
+                running.cancel()
+            told[person] = outcome(running)
+
+    threads = [threading.Thread(target=ask, args=(person,)) for person in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(told) == 20
+    for person, answer in told.items():
+        if isinstance(answer, str):
+            assert answer == "the statement was cancelled"
+            assert person % 5 == 0
+        else:
+            assert answer.frame["answer"].item() == person
+
+
+def test_a_view_of_the_lake_s_own_gets_no_further(own_lake: TestLake, tmp_path: Path) -> None:
+    """Who may write to the lake's folder may write such a view; who may only ask does not get out by it."""
+    secret = tmp_path / "secret.csv"
+    secret.write_text(f"a\n{SECRET}\n")
+    views = own_lake.root / "sql" / "views"
+    views.mkdir(parents=True)
+    leaks = {
+        "leak_text": f"select content as a from read_text('{secret}')",
+        "leak_csv": f"select a from read_csv('{secret}')",
+        "leak_glob": "select file as a from glob('/*')",
+        "leak_account": f"select subject as a from read_parquet('{own_lake.root}/audit/*.parquet')",
+    }
+    for name, text in leaks.items():
+        (views / f"{name}.sql").write_text(f"-- {name}: what it should not.\n\n{text}\n")
+    with session.connect(own_lake.root, udfs=()) as con:
+        assert SECRET in str(con.execute("from leak_text").fetchall())  # by a connection that is not sealed
+        workbench_child.seal(con, QUICK)
+        for name in leaks:
+            with pytest.raises(QueryError, match="disabled by configuration"):
+                workbench_child.answer(con, f"from {name}", QUICK)
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGSEGV])

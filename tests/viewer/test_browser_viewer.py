@@ -156,3 +156,5 @@ def test_the_view_is_saved_with_model_versions_and_banner(page: Page, address: s
     with page.expect_download() as download:
         viewer.get_by_role("link", name="For QuPath").click()
     assert json.loads(download.value.path().read_text())["features"]
+    left = full_lake.read("audit").sort("sequence").filter(action="exported").select("slide_id", "object").rows()
+    assert left == [("tumor_4", "view.png"), ("normal_1", "view.png"), ("tumor_4", "hotspots.geojson")]

@@ -6,8 +6,8 @@ const DENIED = 403;
  * The server's answer. token: what the page was given for the slide; it is no part of the address, under which the
  * browser keeps the answer. Throws an Error whose message is the server's own sentence; it tells whether one is denied it.
  */
-export async function ask(url, token, signal) {
-  const response = await fetch(url, { headers: { "Histolake-Token": token }, signal });
+export async function ask(url, token, options) {
+  const response = await fetch(url, { headers: { "Histolake-Token": token }, ...options });
   if (!response.ok) throw Object.assign(new Error(await sentence(response)), { isDenied: response.status === DENIED });
   return response;
 }
@@ -18,7 +18,7 @@ export function tileLoader(token, failed) {
     async downloadTileStart(job) {
       job.userData.abort = new AbortController();
       try {
-        const response = await ask(job.src, token(), job.userData.abort.signal);
+        const response = await ask(job.src, token(), { signal: job.userData.abort.signal });
         job.finish(await response.blob(), null, "rasterBlob");
       } catch (error) {
         job.fail(error.message, null);

@@ -5,6 +5,7 @@ import { drawExport, save } from "./export.js";
 import { drawLegend } from "./legend.js";
 import { Pane } from "./pane.js";
 import { zoomFor } from "./scale.js";
+import { ask } from "./server.js";
 
 const viewers = new WeakMap();
 
@@ -268,7 +269,16 @@ class SlideViewer {
     else this.root.requestFullscreen();
   }
 
-  export() {
+  /** Save the view, once the server has recorded that it leaves. */
+  async export() {
+    for (const pane of this.panes) {
+      try {
+        await ask(pane.spec.saving, pane.spec.token, { method: "POST" });
+      } catch (error) {
+        pane.events.failed(pane, error.message);
+        return;
+      }
+    }
     const canvas = drawExport(this.panes, this.style(), this.data.banner);
     save(canvas, `${this.panes.map((pane) => pane.spec.slide_id.replace(/[^\w.-]+/g, "_")).join("_and_")}.png`);
   }
