@@ -19,7 +19,7 @@ from lake.audit import Action, Deed
 from lake.choices import lake_path
 from lake.patch_grid import PatchGrid
 from lake.store import CODE_VERSION
-from udfs.errors import HistolakeError
+from udfs.errors import HistolakeError, shortened
 from viewer import slides
 from viewer.audited import record
 from viewer.person import person_of
@@ -27,6 +27,7 @@ from viewer.reading import Lake, Row, newest_lake
 
 ASK_AGAIN = "private, no-cache"  # a browser keeps it, and asks whether it may show it and whether it has changed
 EACH_TIME = "no-store"  # what is saved is recorded
+DIGITS = 12  # of a version; Delta's end at 19
 
 Endpoint = Callable[[Request], Response]
 OnLake = Callable[[Lake, str, Request], Response]
@@ -125,8 +126,8 @@ def _lake(request: Request) -> Lake:
     version = request.query_params.get("version")
     if version is None:
         return newest_lake()
-    if not version.isdecimal():
-        raise HistolakeError(f"version={version}: must be a version of the ledger, a whole number")
+    if not version.isdecimal() or len(version) > DIGITS:
+        raise HistolakeError(f"version={shortened(version)}: must be a version of the ledger, a whole number")
     return Lake(str(lake_path()), int(version))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -51,8 +52,19 @@ class AsksForToken:
 SLIDE = [Middleware(AsksForToken, kind="slide")]
 THUMBNAIL = [Middleware(AsksForToken, kind="thumbnail")]
 
+
+class Short(IntegerConvertor):
+    """A whole number of few digits: Python refuses to read those of thousands."""
+
+    regex = "[0-9]{1,9}"
+
+
+register_url_convertor("short", Short())
+
 ROUTES = [
-    Route("/histolake/tiles/{slide_id:path}/{level:int}/{column:int}_{row:int}.jpeg", tiles.tile, middleware=SLIDE),
+    Route(
+        "/histolake/tiles/{slide_id:path}/{level:short}/{column:short}_{row:short}.jpeg", tiles.tile, middleware=SLIDE
+    ),
     Route("/histolake/thumbnails/{slide_id:path}.jpeg", tiles.thumbnail, middleware=THUMBNAIL),
     Route("/histolake/heatmaps/{slide_id:path}", grids.heatmap, middleware=SLIDE),
     Route("/histolake/outcomes/{slide_id:path}", grids.outcomes, middleware=SLIDE),

@@ -62,13 +62,20 @@ def annotation_format(path: Column) -> pa.Array:
 def _rows(path: str, format: str) -> list[dict[str, object]]:
     if format not in READERS:
         raise AnnotationError(f"annotation format {format!r} is not known; known are {', '.join(READERS)}")
-    return [asdict(row) for row in READERS[format](Path(path))]
+    try:
+        return [asdict(row) for row in READERS[format](Path(path))]
+    except MemoryError:
+        raise AnnotationError(
+            f"{path}: takes more memory than there is; export the annotations alone, without cells and detections"
+        ) from None
 
 
 def _format(path: Path) -> str:
     if path.suffix.lower() not in {".json", ".geojson"}:
         return "asap_xml"
     try:
+        if not path.is_file():  # a pipe would be waited for; reading it says what is wrong
+            return "qupath_geojson"
         with path.open("rb") as file:
             return "ncrf_json" if NCRF.match(file.read(4096)) else "qupath_geojson"
     except (OSError, ValueError):  # ValueError: a name that no file can have; reading it says what is wrong
