@@ -17,6 +17,7 @@ from lake import (
     cli_ingest,
     cli_lake,
     cli_models,
+    cli_pseudonyms,
     cli_review,
     cli_trace,
     cli_upkeep,
@@ -228,6 +229,7 @@ def demo(
 
 
 cli_fetch.add_to(app)
+cli_pseudonyms.add_to(app)
 cli_export.add_to(app)
 cli_models.add_to(app)
 cli_lake.add_to(app)
