@@ -190,8 +190,7 @@ def trestle(folder: Path, name: str, plant: Plant) -> Path:
                 compression="jpeg",
                 tile=(TILE, TILE),
                 software="MedScan",
-                resolution=(CM / 2**number, CM / 2**number),
-                resolutionunit="CENTIMETER",
+                resolution=(2**number, 2**number),  # microns a pixel, as Trestle has it
                 description=None if number else told,
                 extratags=[] if number else _tags(plant, "Trestle"),
                 metadata=None,
@@ -210,11 +209,13 @@ def philips(folder: Path, name: str, plant: Plant) -> Path:
         head = f'<Attribute Name="{key}" Group="0x301D" Element="0x0000" PMSVR="IDataObjectArray">'
         return f"{head}<Array>{objects}</Array></Attribute>"
 
+    spacings = [f"&quot;{edge}&quot; &quot;{edge}&quot;" for edge in (0.001, 0.002)]  # mm
     levels = "".join(
         f'<DataObject ObjectType="PixelDataRepresentation">{attribute("DICOM_PIXEL_SPACING", spacing)}</DataObject>'
-        for spacing in ("&quot;0.001&quot; &quot;0.001&quot;", "&quot;0.002&quot; &quot;0.002&quot;")
+        for spacing in spacings
     )
-    wsi = attribute("PIM_DP_IMAGE_TYPE", "WSI") + array("PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE", levels)
+    wsi = attribute("PIM_DP_IMAGE_TYPE", "WSI") + attribute("DICOM_PIXEL_SPACING", spacings[0])
+    wsi += array("PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE", levels)
     pictures = "".join(
         f'<DataObject ObjectType="DPScannedImage">{attribute("PIM_DP_IMAGE_TYPE", kind)}'
         + attribute(
@@ -378,7 +379,6 @@ def broken(folder: Path, plant: Plant) -> list[Path]:
     damaged = dicom(folder, "damaged", plant)
     for file in damaged.glob("*.dcm"):
         told = pydicom.dcmread(file)
-        told.TransferSyntaxUID = told.file_meta.TransferSyntaxUID
         del told.TotalPixelMatrixColumns
         told.save_as(file)
     return [*found, damaged]
