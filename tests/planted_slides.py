@@ -367,18 +367,26 @@ def broken(folder: Path, plant: Plant) -> list[Path]:
             metadata=None,
         )
         found.append(path)
-    torn = aperio(folder, "torn", plant)
-    with tifffile.TiffFile(torn) as tiff:
-        page = tiff.pages[0]
-        places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    with torn.open("r+b") as file:
-        for offset, length in places:
-            file.seek(offset)
-            file.write((plant.name("broken: bytes of a tile").encode() * (length // 15 + 1))[:length])
-    found.append(torn)
+    found += [
+        _torn(aperio(folder, "torn", plant), slice(None), plant),
+        _torn(aperio(folder, "cut", plant), slice(1, 2), plant),
+    ]
     damaged = dicom(folder, "damaged", plant)
     for file in damaged.glob("*.dcm"):
         told = pydicom.dcmread(file)
         del told.TotalPixelMatrixColumns
         told.save_as(file)
     return [*found, damaged]
+
+
+def _torn(path: Path, which: slice, plant: Plant) -> Path:
+    """The slide with names in the place of some of level 0's tiles."""
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        places = list(zip(page.dataoffsets, page.databytecounts, strict=True))[which]
+    text = plant.name("broken: bytes of a tile").encode()
+    with path.open("r+b") as file:
+        for offset, length in places:
+            file.seek(offset)
+            file.write((text * (length // len(text) + 1))[:length])
+    return path

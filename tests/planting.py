@@ -25,6 +25,7 @@ BIRTH = ("1931:04:05", "1931-04-05", "19310405")  # as TIFF, people and DICOM wr
 LABEL_GREEN = (0, 255, 0)
 NEAR = 48  # of a channel, that JPEG may change
 LEAST = 24  # pixels of that colour that are a label, and no accident of an edge
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xdb")  # first bytes
 
 
 class Plant:
@@ -74,28 +75,29 @@ def leaks(data: bytes) -> set[str]:
 def leaks_of_file(file: Path) -> set[str]:
     """The tokens in a file, its name and whatever it holds in compressed form: Parquet, zip, SQLite, tags, chunks."""
     data = file.read_bytes()
-    found = leaks(data) | leaks(str(file.name).encode())
+    found = leaks_of_bytes(data) | leaks(file.name.encode())
     if file.suffix == ".parquet":
         table = pq.read_table(file, partitioning=None)
         found |= leaks(repr(table.schema.metadata).encode()) | leaks(repr(table.to_pylist()).encode())
-        found |= {
-            token
-            for column in table.columns
-            for each in column.to_pylist()
-            if isinstance(each, bytes)
-            for token in leaks(each)
-        }
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                found |= leaks(entry.filename.encode()) | leaks(archive.read(entry))
+        values = [each for column in table.columns for each in column.to_pylist() if isinstance(each, bytes)]
+        found |= set().union(*map(leaks_of_bytes, values))
     if data.startswith(b"SQLite format 3"):
         with closing(sqlite3.connect(file)) as con:
             found |= leaks("\n".join(con.iterdump()).encode())
-    if data[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1"):
+    return found
+
+
+def leaks_of_bytes(data: bytes) -> set[str]:
+    """The tokens in the bytes of a file: in entries of a zip, tags of a TIFF, chunks of a picture, too."""
+    found = leaks(data)
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for entry in archive.infolist():
+                found |= leaks(entry.filename.encode()) | leaks(archive.read(entry))
+    if data[:4] in PICTURES:
         found |= leaks_of_picture(data)
-    if data[:2] in (b"II", b"MM"):
-        with tifffile.TiffFile(file) as tiff:
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             found |= leaks(repr([tag.value for page in tiff.pages for tag in page.tags]).encode())
     return found
 
@@ -132,5 +134,5 @@ def pictures_in(file: Path) -> Iterator[np.ndarray]:
     elif file.suffix == ".parquet":
         for column in pq.read_table(file, partitioning=None).columns:
             for each in column.to_pylist():
-                if isinstance(each, bytes) and each[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xdb"):
+                if isinstance(each, bytes) and each[:4] in PICTURES:
                     yield np.asarray(Image.open(io.BytesIO(each)).convert("RGB"))

@@ -18,20 +18,20 @@ columns comment component components compressed compression configured connectio
 could couldn't count czi data dataset datatype decode decoded decoder decoding decompress decompressing decompression
 default defined descriptor detected dicom dictionary did didn't different dimension dimensional dimensions directories
 directory divisible does doesn't down duplicate element elements empty end enough entry eof eoi error errors exceeds
-expected extension extent fail failed failure fetching field file file's files find first for form format found
+expected extension extent fail failed failure fetching field file file's files find first for form format formed found
 fractional frame from get got group handle has hash have header height hier huffman icc identifier ifd illegal image
 imagelength images imagewidth in incomplete inconsistent index initial inside instance instances integer interpreted
-invalid is item j2k jp2k jpeg jpeg2000 key large larger last least length level levels libtiff limit line loaded
-locate long loop lzw magic main map marker markers match maximum memory message metadata mismatch missing more
-multiple name negative next no non none nonhier not number object of off offset offsets old on one only open opened
-openslide operation or order out overflow overlap page pair parse part per permission photometric pixel pixels planar
-plane png pointer position predictor premature profile progressive property quantization range read reader reading
-record rectangle reduced reference region remaining required resolution restart row rows rowsperstrip sample samples
-samplesperpixel scan scanline scanner scene second section seek segment sequence set short should size sizes slide
-slides sof soi sos space spacing start starts stop stream strip strips structure subblock subifd subsampling support
-supported table tables tag tags terminated than that the there third this tiff tile tilelength tiles tilewidth to too
-truncated two type uncompressed unexpected unknown unrecognized unsupported utf-8 valid value values version was well-
-formed which while width with without wrong wsi xml ycbcr zero zlib zoom zstd
+invalid is item j2k jp2k jpeg jpeg2000 key key-value large larger last least length level levels libtiff limit line
+load loaded locate long loop lzw magic main map marker markers match maximum memory message metadata mismatch missing
+more multiple name negative next no non none nonhier not number object of off offset offsets old on one only open
+opened openslide operation or order out overflow overlap page pair parse parsing part per permission photometric pixel
+pixels planar plane png pointer position predictor premature profile progressive property quantization range read
+reader reading record rectangle reduced reference region remaining required resolution restart row rows rowsperstrip
+sample samples samplesperpixel scan scanline scanner scene second section seek segment sequence set short should size
+sizes slide slidedat.ini slides sof soi sos space spacing start starts stop stream strip strips structure subblock
+subifd subsampling support supported table tables tag tags terminated than that the there third this tiff tile
+tilelength tiles tilewidth to too truncated two type uncompressed unexpected unknown unrecognized unsupported utf-8
+valid value values version was well- which while width with without wrong wsi xml ycbcr zero zlib zoom zstd
 """  # words of OpenSlide, GLib, libtiff, libjpeg, OpenJPEG, libxml2 and libdicom
 _WORDS = frozenset(_SAID.split())
 _NUMBER = re.compile(r"\d{1,3}|0x[0-9a-f]{1,4}")  # a level, a marker: too short to be anybody's
