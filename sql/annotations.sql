@@ -24,7 +24,7 @@ shapes as (
 
 ),
 
-named as (  -- names are free text: where the file has a pseudonym they get one, too, unless somebody gave them a meaning
+named as (  -- names are free text: where the file has a pseudonym, so have they, unless somebody gave them a meaning
 
     select
         s.* exclude (annotation_id, group_name),

@@ -338,6 +338,7 @@ def test_nothing_planted_is_on_a_page(finished_lake: Ran, monkeypatch: pytest.Mo
         protos = [proto for each in app._tree if (proto := getattr(each, "proto", None)) is not None]
         sent = b"".join(proto.SerializeToString() for proto in protos)
         assert len(sent) > 500
+        assert (slide or finished_lake.ids["dicom"]).encode() in sent or page not in ("worklist", "viewer")
         found = {each for each in leaks(sent) if not finished_lake.allowed(each)}
         assert not found, (page, finished_lake.plant.described(found))
 
