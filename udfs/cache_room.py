@@ -58,8 +58,7 @@ def make_private() -> None:
 
     One that is there stays as open as somebody made it.
     """
-    slides_dir().parent.mkdir(parents=True, exist_ok=True)
-    slides_dir().mkdir(0o700, exist_ok=True)
+    slides_dir().mkdir(0o700, parents=True, exist_ok=True)
 
 
 def lock_of(folder: Path) -> Path:

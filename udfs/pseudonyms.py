@@ -181,11 +181,11 @@ def _connected(file: Path, mode: str) -> Iterator[sqlite3.Connection]:
 def veiled(path: Column, kind: Column, name: Column) -> pa.Array:
     """A pseudonym for each name that comes out of a file whose path is one; other names as they are.
 
-    kind: what is named, 'shape' or 'group'. NULL where the name is. Raises KeyFileError when the key file is missing.
+    kind: what is named, 'shape' or 'group'. NULL in, NULL out. Raises KeyFileError when the key file is missing.
     """
     rows = zip(path.to_pylist(), kind.to_pylist(), name.to_pylist(), strict=True)
-    return pa.array([_veiled(*row) for row in rows], pa.string())
+    return pa.array([None if None in row else _veiled(*row) for row in rows], pa.string())
 
 
-def _veiled(path: str | None, kind: str, name: str | None) -> str | None:
-    return name if path is None or name is None or not is_pseudonym(path) else key_of(path).pseudonym(kind, name)
+def _veiled(path: str, kind: str, name: str) -> str:
+    return key_of(path).pseudonym(kind, name) if is_pseudonym(path) else name

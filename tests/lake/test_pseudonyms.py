@@ -16,7 +16,7 @@ from lake import store
 from lake.pseudonymize import meanings
 from udfs import pseudonyms
 from udfs.addresses import KEY_VARIABLE
-from udfs.errors import HistolakeError, KeyFileError, SlideError
+from udfs.errors import FetchError, HistolakeError, KeyFileError, MissingError
 from udfs.slide_cache import local
 
 JANE = "Jane Doe"
@@ -343,11 +343,18 @@ def test_a_slide_on_a_server_is_fetched_and_its_address_stays_out(
         assert only(lake)["status"] == "ok"
         monkeypatch.setenv(KEY_VARIABLE, str(key))
         lake.ok("run", *lake.tiling)
-    shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(SlideError) as refusal:
-        local(str(only(lake)["path"]))
-    assert "Jane" not in str(refusal.value)
-    assert server.address not in str(refusal.value)
+        gone = f"{server.address}/JaneDoe-2.tif"
+        known = pseudonyms.opened(key)
+        known.record([(known.path(gone), "path", gone)])
+        with pytest.raises(MissingError, match="not there") as missing:
+            local(known.path(gone))
+    out_of_reach = "http://127.0.0.1:9/JaneDoe.tif"
+    known.record([(known.path(out_of_reach), "path", out_of_reach)])
+    with pytest.raises(FetchError, match="cannot be fetched") as refusal:
+        local(known.path(out_of_reach))
+    for each in (missing, refusal):
+        assert "Jane" not in str(each.value)
+        assert "127.0.0.1" not in str(each.value)
 
 
 @pytest.mark.slow
