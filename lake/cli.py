@@ -19,6 +19,7 @@ from lake import (
     cli_lake,
     cli_models,
     cli_people,
+    cli_pseudonyms,
     cli_review,
     cli_trace,
     cli_upkeep,
@@ -230,6 +231,7 @@ def demo(
 
 
 cli_fetch.add_to(app)
+cli_pseudonyms.add_to(app)
 cli_export.add_to(app)
 cli_models.add_to(app)
 cli_lake.add_to(app)

@@ -10,6 +10,7 @@ import typer
 from lake.choices import Engine, EngineName, lake_path
 from lake.cli_options import Address, AsJson, CpusPerWorker, EngineOption, GpusPerWorker, Lake, RetryFailed, Trace
 from lake.cli_output import finish
+from udfs.addresses import KEY_VARIABLE
 
 
 def ingest(
@@ -33,6 +34,14 @@ def ingest(
     split: Annotated[
         str | None, typer.Option(help="train, validation or test, where the manifest says nothing.")
     ] = None,
+    pseudonymize: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar=KEY_VARIABLE,
+            help="Keep the names of slides, patients and files out of the lake: in this key file, made if need be.",
+        ),
+    ] = None,
     retry_failed: RetryFailed = False,
     engine: EngineOption = EngineName.local,
     address: Address = None,
@@ -47,6 +56,7 @@ def ingest(
     from lake import ingest as ingestion
     from lake.progress import Progress
     from lake.store import new_run_id
+    from udfs import pseudonyms
 
     sources = ingestion.Sources(
         tuple(slides or ()),
@@ -55,8 +65,12 @@ def ingest(
         tuple(coords_normal or ()),
         manifest,
         split,
+        None if pseudonymize is None else pseudonymize.expanduser().absolute(),
     )
-    with engines.executor(Engine(engine, address, cpus_per_worker, gpus_per_worker)) as executor:
+    with (
+        pseudonyms.using(sources.key_file),
+        engines.executor(Engine(engine, address, cpus_per_worker, gpus_per_worker)) as executor,
+    ):
         summaries = ingestion.ingest(
             lake_path(lake),
             sources,

@@ -12,16 +12,18 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from lake import session, store
+from lake import pseudonymize, session, store
 from lake.compute import reason
 from lake.manifest import SPLITS, read_manifest
 from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
+from lake.pseudonymize import Found
 from lake.sql_files import query, stages
 from lake.worker import Executor, local
 from udfs.addresses import SCHEMES, file_name, is_address
 from udfs.annotations import ENDINGS as ANNOTATION_ENDINGS
 from udfs.errors import AnnotationError, HistolakeError, MissingError
+from udfs.pseudonyms import true_path
 from udfs.remote import one_a_series, store_of
 
 SLIDE_ENDINGS = {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
@@ -31,7 +33,10 @@ TRAIN_FRACTION, VALIDATION_FRACTION = 0.6, 0.2  # of patients, where no split is
 
 @dataclass(frozen=True)
 class Sources:
-    """What to register: patterns of files or folders, and lists of coordinates."""
+    """What to register: patterns of files or folders, and lists of coordinates.
+
+    key_file: that of the pseudonyms that slides, patients and files get in the lake; None: they keep their names.
+    """
 
     slides: Sequence[str] = ()
     annotations: Sequence[str] = ()
@@ -39,6 +44,7 @@ class Sources:
     coords_normal: Sequence[Path] = ()
     manifest: Path | None = None
     split: str | None = None
+    key_file: Path | None = None
 
 
 def ingest(
@@ -53,16 +59,17 @@ def ingest(
     """Run the stages `slides` and `annotations` on the files of `sources`.
 
     Raises HistolakeError, before anything is written, when a pattern matches nothing, two files have
-    one slide_id, or a manifest or coordinate list has other columns than it should.
+    one slide_id, or a manifest or coordinate list has other columns than it should; KeyFileError when the key
+    file will not do.
     """
     if sources.split not in (None, *SPLITS):
         raise HistolakeError(f"--split {sources.split}: must be one of {', '.join(SPLITS)}")
     manifest = read_manifest(sources.manifest, lambda address: find_addresses([address])[0])
     listed = [row["path"] for row in manifest.to_pylist() if row["path"]]
-    at_servers = [pattern for pattern in sources.slides if "://" in pattern]
-    at_hand = [pattern for pattern in sources.slides if "://" not in pattern]
+    patterns = [true_path(pattern) for pattern in sources.slides]
+    at_servers = [pattern for pattern in patterns if "://" in pattern]
+    at_hand = [pattern for pattern in patterns if "://" not in pattern]
     paths = [*map(str, find(at_hand, SLIDE_ENDINGS, "slide")), *find_addresses(at_servers), *listed]
-    found = pa.table({"path": pa.array(sorted(set(paths)), pa.string())})
     drawn = sorted(set(find(sources.annotations, ANNOTATION_ENDINGS, "annotation file")))
     if not paths and not drawn and not sources.coords_tumor and not sources.coords_normal:
         raise HistolakeError(
@@ -71,9 +78,13 @@ def ingest(
     with duckdb.connect() as con:
         coordinates = read_coordinates(con, sources)
     store.create(root)
+    key = pseudonymize.key_file(root, sources.key_file, run_id)
+    found = Found(_stems(sorted(set(paths))), manifest, _named(drawn), coordinates)
+    if key is not None:
+        found = pseudonymize.veiled(found, key)
     with session.connect(root) as con:
-        slide_files = _slide_files(con, found, manifest, sources.split)
-        annotation_files = _annotation_files(con, drawn, coordinates)
+        slide_files = _slide_files(con, found, sources.split)
+        annotation_files = _annotation_files(con, found)
     parameters = {
         "seed": store.setting(root, "seed"),
         "train_fraction": TRAIN_FRACTION,
@@ -82,7 +93,7 @@ def ingest(
     common = {"run_id": run_id, "retry_failed": retry_failed, "executor": executor, "progress": progress}
     work = [
         ("slides", {"slide_files": slide_files}, parameters),
-        ("annotations", {"annotation_files": annotation_files, "coordinates": coordinates}, {}),
+        ("annotations", {"annotation_files": annotation_files, "coordinates": found.coordinates}, {}),
     ]
     known = stages()
     return [
@@ -139,11 +150,15 @@ def _expand(path: Path, endings: set[str]) -> list[Path]:
     return one_a_series(files)
 
 
-def _slide_files(con: duckdb.DuckDBPyConnection, found: pa.Table, manifest: pa.Table, split: str | None) -> pa.Table:
-    paths = found["path"].to_pylist()
+def _stems(paths: Sequence[str]) -> pa.Table:
+    """The slide files, each beside its name without the ending."""
     stems = [Path(file_name(path) if is_address(path) else path).stem for path in paths]
-    con.register("found", found.append_column("stem", pa.array(stems, pa.string())))
-    con.register("manifest", manifest)
+    return pa.table({"path": pa.array(paths, pa.string()), "stem": pa.array(stems, pa.string())})
+
+
+def _slide_files(con: duckdb.DuckDBPyConnection, found: Found, split: str | None) -> pa.Table:
+    con.register("found", found.slides)
+    con.register("manifest", found.manifest)
     rows = con.execute(query("ingest/slide_files"), {"split": split}).to_arrow_table()
     con.register("slide_files", rows)
     for slide_id, path, other in con.execute(query("ingest/rivals")).fetchall():
@@ -152,18 +167,17 @@ def _slide_files(con: duckdb.DuckDBPyConnection, found: pa.Table, manifest: pa.T
                 f"two slides have the id {slide_id!r}: {path} and {other}; "
                 "rename one, or give each its slide_id in a manifest"
             )
-    named = set(rows["slide_id"].to_pylist())
-    lost = [row["slide_id"] for row in manifest.to_pylist() if row["path"] is None and row["slide_id"] not in named]
+    named, told = set(rows["slide_id"].to_pylist()), found.manifest.to_pylist()
+    lost = [row["slide_id"] for row in told if row["path"] is None and row["slide_id"] not in named]
     if lost:
         raise HistolakeError(f"the manifest names slide {lost[0]!r}, but no slide file of that name was given")
     return rows
 
 
 def _exists(path: str) -> bool:
-    if not is_address(path):
-        return Path(path).exists()
     try:
-        return bool(store_of(path).files(path))
+        true = true_path(path)
+        return bool(store_of(true).files(true)) if is_address(true) else Path(true).exists()
     except MissingError:
         return False
 
@@ -202,16 +216,21 @@ def _ends_in_a_long_line(file: Path) -> bool:
     return len(last) + 2 >= LONGEST_ROW and b"\n" not in last
 
 
-def _annotation_files(con: duckdb.DuckDBPyConnection, files: Sequence[Path], coordinates: pa.Table) -> pa.Table:
-    """The files beside the slides that they are named like. Raises AnnotationError for two of one name and slide."""
+def _named(files: Sequence[Path]) -> pa.Table:
+    """The annotation files, each beside the slides that it may be named like."""
     stems = [Path(file.stem) for file in files]
     names = {
         "path": [str(file) for file in files],
         "stem": [stem.name for stem in stems],
         "slide_stem": [stem.stem if stem.suffix.lower() in SLIDE_ENDINGS else stem.name for stem in stems],
     }
-    con.register("coordinates", coordinates)
-    con.register("found_annotations", pa.table({name: pa.array(values, pa.string()) for name, values in names.items()}))
+    return pa.table({name: pa.array(values, pa.string()) for name, values in names.items()})
+
+
+def _annotation_files(con: duckdb.DuckDBPyConnection, found: Found) -> pa.Table:
+    """The files beside the slides that they are named like. Raises AnnotationError for two of one name and slide."""
+    con.register("coordinates", found.coordinates)
+    con.register("found_annotations", found.annotations)
     rows = con.execute(query("ingest/annotation_files")).to_arrow_table()
     con.register("annotation_files", rows)
     for source, path, other in con.execute(query("ingest/annotation_rivals")).fetchall():

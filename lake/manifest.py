@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from udfs.errors import HistolakeError, quoted, shortened
+from udfs.errors import HistolakeError, shortened
 
 COLUMNS = dict.fromkeys(("slide_id", "path", "patient_id", "split", "label"), pl.String) | {"mpp": pl.Float64}
 SPLITS = ("train", "validation", "test")
@@ -32,17 +32,15 @@ def read_manifest(path: Path | None, found_at: Callable[[str], str]) -> pa.Table
         raise HistolakeError(f"{path}: the manifest cannot be read: {_first_line(error)}") from None
     unknown = set(rows.columns) - set(COLUMNS)
     if unknown or not {"slide_id", "path"} & set(rows.columns):
-        has = quoted(", ".join(rows.columns))
-        raise HistolakeError(
-            f"{path}: a manifest has slide_id or path, and any of {', '.join(COLUMNS)}; this one has {has}"
-        )
+        other = f"column {rows.columns.index(unknown.pop()) + 1} is another" if unknown else "this one has neither"
+        raise HistolakeError(f"{path}: a manifest has slide_id or path, and any of {', '.join(COLUMNS)}; {other}")
     rows = rows.with_columns(pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in rows.columns)
     try:
         rows = rows.select(
             pl.col(name).str.strip_chars().replace("", None).cast(type_) for name, type_ in COLUMNS.items()
         )
-    except pl.exceptions.PolarsError as error:
-        raise HistolakeError(f"{path}: mpp must be a number, microns per pixel: {_first_line(error)}") from None
+    except pl.exceptions.PolarsError:
+        raise HistolakeError(f"{path}: mpp must be a number, microns per pixel, in every row that has one") from None
     _check(path, rows)
     folder = path.absolute().parent
 
@@ -72,14 +70,16 @@ def _text(path: Path) -> str:
 
 
 def _check(path: Path, rows: pl.DataFrame) -> None:
-    wrong = rows.filter(~pl.col("split").is_in(SPLITS))["split"].to_list()
+    """Raise HistolakeError for a row that no manifest has; what it holds, a name perhaps, is not told."""
+    rows = rows.with_row_index("row", 1)
+    wrong = rows.filter(~pl.col("split").is_in(SPLITS))["row"].to_list()
     if wrong:
-        raise HistolakeError(f"{path}: split {quoted(wrong[0])} must be one of {', '.join(SPLITS)}")
+        raise HistolakeError(f"{path}: the split of row {wrong[0]} must be one of {', '.join(SPLITS)}")
     for name in TEXTS:
-        formulas = rows.filter(pl.col(name).str.contains(FORMULA))[name].to_list()
+        formulas = rows.filter(pl.col(name).str.contains(FORMULA))["row"].to_list()
         if formulas:
             raise HistolakeError(
-                f"{path}: {name} {quoted(formulas[0])} is a formula to a spreadsheet; begin it with a letter or digit"
+                f"{path}: the {name} of row {formulas[0]} is a formula to a spreadsheet; begin it with a letter or digit"
             )
 
 

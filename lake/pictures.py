@@ -75,7 +75,6 @@ def write_differences(root: Path, comparison: Comparison, folder: Path, slides: 
     with session.connect(root, udfs=()) as con:
         rows = {slide_id: slide_row(con, slide_id) for slide_id in slides}
     if rows:
-        files = {slide_id: folder / f"{slide_id}.png" for slide_id in rows}
         audit.record_export(root, "differences", files, model_id=f"{a} and {b}")
     for slide_id, slide in rows.items():
         image = render_heatmap(

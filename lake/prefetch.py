@@ -14,6 +14,7 @@ from lake.units import Unit
 from udfs.addresses import is_address
 from udfs.cache_room import NoRoomError
 from udfs.errors import SlideError
+from udfs.pseudonyms import true_path
 from udfs.slide_cache import LocalFile, local
 
 AHEAD = 2  # slides that are fetched before their turn; fewer where the cache has no room for them
@@ -23,7 +24,10 @@ FEW = 1000  # slides that a query asks for by name
 
 
 def addresses(con: duckdb.DuckDBPyConnection, stage: Stage, units: Sequence[Unit]) -> dict[str, str]:
-    """The addresses of the units' slides, by slide_id, if the stage opens them; those on this machine have none."""
+    """The addresses of the units' slides, by slide_id, if the stage opens them; those on this machine have none.
+
+    A pseudonym counts as the address that it stands for. Raises KeyFileError when the key file is not at hand.
+    """
     if not stage.opens_slides:
         return {}
     slides = con.table(stage.over if stage.over == "slide_files" else "slides")
@@ -31,7 +35,14 @@ def addresses(con: duckdb.DuckDBPyConnection, stage: Stage, units: Sequence[Unit
     if len(names) <= FEW:
         slides = slides.filter(duckdb.ColumnExpression("slide_id").isin(*map(duckdb.ConstantExpression, names)))
     rows = slides.project("slide_id, path").fetchall()
-    return {name: path for name, path in rows if name in names and is_address(path)}
+    return {name: path for name, path in rows if name in names and _is_served(path)}
+
+
+def _is_served(path: str) -> bool:
+    try:
+        return is_address(true_path(path))
+    except SlideError:  # its unit says why
+        return False
 
 
 class Ahead:

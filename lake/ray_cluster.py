@@ -24,7 +24,7 @@ from lake import encoder_cache, session, store
 from lake.ray_worker import RayWorker, Shipped
 from lake.units import Outcome, Result, Unit
 from lake.worker import Job
-from udfs.errors import EncoderError, HistolakeError, ModelError, StorageError
+from udfs.errors import EncoderError, HistolakeError, KeyFileError, ModelError, StorageError
 from udfs.registry import rows_seen
 
 TASK_UNITS = 4  # of a large slide in one task, 32,768 patches
@@ -183,7 +183,7 @@ class _Run:
     def _lose(self, seat: Seat, error: RayError) -> Iterator[Outcome]:
         """Give what the worker has not committed to others, unit by unit; what failed too often has failed."""
         cause = error.cause if isinstance(error, RayTaskError) else error
-        if isinstance(cause, EncoderError | ModelError):
+        if isinstance(cause, EncoderError | ModelError | KeyFileError):
             raise cause
         self._dismiss(seat)
         if not seat.is_open:

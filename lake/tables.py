@@ -66,7 +66,7 @@ def _columns(**columns: tuple[str, str]) -> tuple[Column, ...]:
     return tuple(Column(name, type_, about) for name, (type_, about) in columns.items())
 
 
-_SLIDE_ID = ("VARCHAR", "the slide; by default its file's name without the ending")
+_SLIDE_ID = ("VARCHAR", "the slide; by default its file's name without the ending, or a pseudonym for that")
 _PATCH_SET = ("VARCHAR", "the tiling, see patch_sets")
 _BUCKET = ("INTEGER", "partition: bucket_of(slide_id), 0 to 15")
 _PART = ("INTEGER", "range of 8,192 patches in tile order, from 0")
@@ -80,8 +80,8 @@ SLIDES = Table(
     ("slide_id",),
     _columns(
         slide_id=_SLIDE_ID,
-        path=("VARCHAR", "the file, absolute"),
-        patient_id=("VARCHAR", "from the manifest; NULL when unknown"),
+        path=("VARCHAR", "the file, absolute; its address; or a pseudonym for either"),
+        patient_id=("VARCHAR", "from the manifest; NULL when unknown; in a lake of pseudonyms one of these"),
         vendor=("VARCHAR", "OpenSlide's name of the format"),
         width=("BIGINT", "level-0 px"),
         height=("BIGINT", "level-0 px"),
@@ -109,9 +109,9 @@ ANNOTATIONS = Table(
     ("slide_id", "source", "annotation_id"),
     _columns(
         slide_id=_SLIDE_ID,
-        source=("VARCHAR", "name of the annotation file"),
-        annotation_id=("VARCHAR", "name of the shape in its file, made unique; 'x,y' for a centre"),
-        group_name=("VARCHAR", "the file's own group or class; NULL for none"),
+        source=("VARCHAR", "name of the annotation file, or a pseudonym for it"),
+        annotation_id=("VARCHAR", "name of the shape in its file, made unique, or a pseudonym; 'x,y' for a centre"),
+        group_name=("VARCHAR", "the file's own group or class, a pseudonym unless it has a meaning; NULL for none"),
         label=("INTEGER", "1 tumor, 0 normal; NULL for an exclusion or a group without meaning"),
         is_exclusion=("BOOLEAN", "whether the area is cut out of the others"),
         geometry=("BLOB", "WKB, level-0 px"),
@@ -383,7 +383,11 @@ SETTINGS = Table(
     "One row a choice that the lake keeps.",
     ("name",),
     _columns(
-        name=("VARCHAR", "'format', 'seed', 'encoder_id', 'patch_set', 'label_rule' or 'champion' (a model_id)"),
+        name=(
+            "VARCHAR",
+            "'format', 'seed', 'encoder_id', 'patch_set', 'label_rule', 'champion' (a model_id) or 'pseudonyms' (an "
+            "id of their key)",
+        ),
         value=("VARCHAR", "the choice, as text"),
     ),
 )

@@ -16,10 +16,25 @@ shapes as (
     select
         slide_id,
         source,
+        path,
         format,
         unnest(read_annotations(path, format), recursive := true)  -- its fields become columns -- noqa: AL03
     from annotation_files
     where kind = 'area'
+
+),
+
+named as (  -- names are free text: where the file has a pseudonym, so have they, unless somebody gave them a meaning
+
+    select
+        s.* exclude (annotation_id, group_name),
+        veiled(s.path, 'shape', s.annotation_id) as annotation_id,
+        if(
+            lower(s.group_name) in (select g.group_name from annotation_groups as g),
+            s.group_name,
+            veiled(s.path, 'group', s.group_name)
+        ) as group_name
+    from shapes as s
 
 ),
 
@@ -35,7 +50,7 @@ meant as (
         s.geometry,
         s.note,
         s.format
-    from shapes as s
+    from named as s
     left join annotation_groups as g on lower(s.group_name) = g.group_name
 
 ),

@@ -1,4 +1,7 @@
-"""Addresses of slides that are no files of this machine: s3://bucket/key, https://host/path, http://host/path."""
+"""Addresses of slides that are no files of this machine: s3://bucket/key, https://host/path, http://host/path.
+
+And pseudonyms, which stand for a path or address where a lake shall tell neither: see `udfs/pseudonyms.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,18 @@ from urllib.parse import unquote, urlsplit
 from udfs.errors import SlideError, quoted
 
 SCHEMES = ("s3://", "https://", "http://")
+PSEUDONYM = "pseudonym:"
+KEY_VARIABLE = "HISTOLAKE_KEY"  # of the environment: the key file of pseudonyms
 
 
 def is_address(path: str) -> bool:
     """Whether a slide's path is an address, and not a file's."""
     return path.startswith(SCHEMES)
+
+
+def is_pseudonym(path: str) -> bool:
+    """Whether a slide's path is a pseudonym."""
+    return path.startswith(PSEUDONYM)
 
 
 def checked(address: str) -> str:

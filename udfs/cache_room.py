@@ -53,6 +53,14 @@ def slides_dir() -> Path:
     return cache_dir() / "slides"
 
 
+def make_private() -> None:
+    """Make the folder of the copies, which hold all that a slide's file does, for this user alone.
+
+    One that is there stays as open as somebody made it.
+    """
+    slides_dir().mkdir(0o700, parents=True, exist_ok=True)
+
+
 def lock_of(folder: Path) -> Path:
     """The lock file of a copy."""
     return folder.with_name(f"{folder.name}.lock")

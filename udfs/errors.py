@@ -32,6 +32,10 @@ class MissingError(FetchError):
     """A slide that is not at its address."""
 
 
+class KeyFileError(HistolakeError):
+    """A key file of pseudonyms that is missing, another lake's, or open to others: no slide's fault."""
+
+
 class TileError(HistolakeError):
     """A tile that a slide's pyramid does not have."""
 

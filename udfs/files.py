@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath, PurePosixPath
 
 import pyarrow as pa
 
-from udfs.addresses import is_address
+from udfs.addresses import is_address, is_pseudonym
 from udfs.errors import SlideError
+from udfs.pseudonyms import key_of, true_path
 from udfs.registry import Column, udf
 from udfs.remote import store_of
 from udfs.slide_cache import doubt, local
@@ -31,10 +33,11 @@ def file_fingerprint(path: Column) -> pa.Array:
     """Identify each slide by its size and 64 samples, 16 hex digits; NULL when it cannot be read.
 
     A slide of several files is covered by the names and sizes of all of them too. Of a slide with an
-    address only the samples are read, where the server gives parts of files.
+    address only the samples are read, where the server gives parts of files. Of a pseudonym the hash is
+    keyed: nobody can tell by it which file is meant.
     """
     paths = [one or "" for one in path.to_pylist()]
-    if any(map(is_address, paths)):
+    if any(is_address(true_path(one)) for one in paths):
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             return pa.array(pool.map(_fingerprint, paths), pa.string())
     return pa.array(map(_fingerprint, paths), pa.string())
@@ -42,15 +45,24 @@ def file_fingerprint(path: Column) -> pa.Array:
 
 @udf("VARCHAR", returns="VARCHAR")
 def file_hash(path: Column) -> pa.Array:
-    """SHA-256 of each file's whole content, hex; NULL when it cannot be read."""
-    return pa.array([None if one is None else _hash(Path(one)) for one in path.to_pylist()], pa.string())
+    """SHA-256 of each file's whole content, hex; NULL when it cannot be read. Of a pseudonym the hash is keyed."""
+    return pa.array([None if one is None else _hash(one) for one in path.to_pylist()], pa.string())
 
 
 def _fingerprint(path: str) -> str | None:
     try:
-        return _fingerprint_of_address(path) if is_address(path) else _fingerprint_of_file(Path(path))
+        true = true_path(path)
+        found = _fingerprint_of_address(true) if is_address(true) else _fingerprint_of_file(Path(true))
     except (OSError, ValueError, SlideError):  # ValueError: a name that no file can have
         return None
+    return _keyed(path, found)
+
+
+def _keyed(path: str, found: str) -> str:
+    """The hash; of a pseudonym one that only the key's holder can compare with a file's."""
+    if not is_pseudonym(path):
+        return found
+    return hmac.digest(key_of(path).secret, f"content\0{found}".encode(), "sha256").hex()[: len(found)]
 
 
 def _fingerprint_of_file(path: Path) -> str | None:
@@ -94,11 +106,12 @@ def _digest(path: PurePath, sizes: Sequence[tuple[PurePath, int]], samples: Iter
     return digest.hexdigest()[:16]
 
 
-def _hash(path: Path) -> str | None:
+def _hash(path: str) -> str | None:
     try:
-        if not path.is_file():  # a pipe would be waited for
+        true = Path(true_path(path))
+        if not true.is_file():  # a pipe would be waited for
             return None
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except (OSError, ValueError):  # ValueError: a name that no file can have
+        with true.open("rb") as content:
+            return _keyed(path, hashlib.file_digest(content, "sha256").hexdigest())
+    except (OSError, ValueError, SlideError):  # ValueError: a name that no file can have
         return None

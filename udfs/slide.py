@@ -21,6 +21,7 @@ from PIL import Image
 from udfs.cache_room import idle_holders
 from udfs.errors import SlideError
 from udfs.jpeg_tiles import JpegTiles
+from udfs.reasons import reason
 from udfs.registry import Column, udf
 from udfs.slide_cache import LocalFile, local
 
@@ -98,7 +99,7 @@ class _Handles:
     def _close_some(self) -> None:
         while len(self._open) > OPEN_SLIDES:
             self._open.popitem(last=False)
-        copies = [key for key, slide in self._open.items() if slide.path != slide.local.file]
+        copies = [key for key, slide in self._open.items() if slide.local.is_copy]
         for key in copies[:-OPEN_COPIES]:
             del self._open[key]
 
@@ -123,7 +124,8 @@ class _Handles:
         except openslide.OpenSlideUnsupportedFormatError:
             raise SlideError(f"{path}: OpenSlide does not know this format; is it a whole-slide image?") from None
         except _READ_ERRORS as error:
-            raise SlideError(f"{path}: the slide cannot be opened ({error}); copy or convert it again") from error
+            why = reason(error)
+            raise SlideError(f"{path}: the slide cannot be opened ({why}); copy or convert it again") from None
 
 
 _handles = _Handles()
@@ -181,7 +183,7 @@ def metadata(path: str) -> dict[str, str]:
 
 
 def _probe(path: str, level: int) -> None:
-    failure: Exception | None = None
+    failure = ""
     for place in (0, 0.5, 1):
         slide = _handles.get(path)
         x, y = (int(place * (edge - 1)) for edge in slide.sizes[0])
@@ -190,8 +192,8 @@ def _probe(path: str, level: int) -> None:
             return
         except _READ_ERRORS as error:
             _handles.drop(slide)
-            failure = error
-    raise SlideError(f"{path}: the slide opens but cannot be read ({failure}); copy or convert it again") from failure
+            failure = reason(error)
+    raise SlideError(f"{path}: the slide opens but cannot be read ({failure}); copy or convert it again") from None
 
 
 def read_area(path: str, area: Area, width: int, height: int) -> Pixels:
@@ -214,7 +216,7 @@ def read_area(path: str, area: Area, width: int, height: int) -> Pixels:
     try:
         return _resample(_handles.fresh(path), area, width, height)
     except _READ_ERRORS as error:
-        raise SlideError(f"{path}: cannot read {where} ({error}); copy or convert the slide again") from error
+        raise SlideError(f"{path}: cannot read {where} ({reason(error)}); copy or convert the slide again") from None
 
 
 def _is_sensible(area: Area) -> bool:  # false for NaN too

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from udfs import cache_room
-from udfs.addresses import file_name, is_address
+from udfs.addresses import file_name, is_address, is_pseudonym
 from udfs.cache_room import ABOUT, NoRoomError, lock_of, part_of, slides_dir
 from udfs.download import StoppedError, download, served
-from udfs.errors import FetchError
+from udfs.errors import FetchError, MissingError, SlideError
 from udfs.locks import try_alone, try_shared
+from udfs.pseudonyms import true_path
 from udfs.remote import BrokenError, ChangedError, RemoteFile
 
 FRESH_SECONDS = 300.0  # a copy that was compared with what is served is not compared again so soon
@@ -37,7 +38,7 @@ class LocalFile:
     """A slide's file on this machine; a copy stays in the cache as long as this object lives."""
 
     def __init__(self, file: str, lock: int | None = None) -> None:
-        self.file = file
+        self.file, self.is_copy = file, lock is not None
         self.compared = time.monotonic()  # with what is served
         if lock is not None:
             weakref.finalize(self, _release, lock)
@@ -53,6 +54,7 @@ class _Job:
     """The fetching of one slide, by one thread, for all who ask."""
 
     is_patient: bool
+    name: str  # for progress bars
     done: Future[LocalFile] = field(default_factory=Future)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -70,10 +72,31 @@ def local(path: str, *, is_patient: bool = True) -> LocalFile:
     """The slide's file on this machine: `path` itself, or a copy of what is at that address, fetched if need be.
 
     Those who ask for one slide wait for one download, in other processes too. is_patient: wait for room in the cache
-    while others use all of it. Raises FetchError naming the address.
+    while others use all of it. Raises FetchError naming the address, or the pseudonym that stands for it, and, for a
+    pseudonym, what `true_path` does.
     """
-    if not is_address(path):
-        return LocalFile(path)
+    true = true_path(path)
+    if not is_address(true):
+        return LocalFile(true)
+    try:
+        return _fetched(true, path, is_patient)
+    except FetchError as error:
+        if true == path:
+            raise
+        raise type(error)(f"{path}: {_why(error)}") from None
+
+
+def _why(error: FetchError) -> str:
+    """Why a slide with a pseudonym cannot be fetched, in words that name no place."""
+    if isinstance(error, MissingError):
+        return "not there; was the slide moved?"
+    if isinstance(error, NoRoomError):
+        return "the cache has no room for it; set HISTOLAKE_CACHE_GB to more"
+    return "cannot be fetched; `histolake pseudonyms` tells from where"
+
+
+def _fetched(path: str, name: str, is_patient: bool) -> LocalFile:
+    """A copy of what is at the address `path`; name: what others may call it."""
     while True:
         with _lock:
             held = _held.get(path)
@@ -84,7 +107,7 @@ def local(path: str, *, is_patient: bool = True) -> LocalFile:
                 raise FetchError(str(failed[1]))
             job = _jobs.get(path)
             if job is None:
-                job = _jobs[path] = _Job(is_patient)
+                job = _jobs[path] = _Job(is_patient, name if is_pseudonym(name) else file_name(path))
                 threading.Thread(target=_work, args=(path, job), name="fetch", daemon=True).start()
         while wait([job.done], LOOK_SECONDS).not_done:
             pass  # Ctrl-C is seen between waits only, see docs/engine-notes.md
@@ -96,10 +119,15 @@ def local(path: str, *, is_patient: bool = True) -> LocalFile:
 
 
 def is_here(path: str) -> bool:
-    """Whether a slide can be opened without fetching it."""
-    if not is_address(path):
+    """Whether a slide can be opened, or be told what is wrong with it, without fetching it.
+
+    Raises KeyFileError for a pseudonym whose key file is not at hand.
+    """
+    try:
+        true = true_path(path)
+    except SlideError:
         return True
-    return path in _held or _newest(path) is not None
+    return not is_address(true) or true in _held or _newest(true) is not None
 
 
 def doubt(address: str) -> None:
@@ -152,6 +180,7 @@ def _obtained(address: str, job: _Job) -> LocalFile:
 
 def _obtain(address: str, job: _Job) -> LocalFile:
     """The copy of the version that is served now; of the newest version at hand where the server is out of reach."""
+    cache_room.make_private()
     newest = _newest(address)
     if newest is not None and time.time() - _changed(newest / ABOUT) < FRESH_SECONDS:
         copy = _shared(newest, address)
@@ -225,7 +254,7 @@ def _fetch(folder: Path, files: list[RemoteFile], job: _Job) -> None:
     try:
         if not folder.is_dir():
             _reserve(folder, files, job)
-            _download(folder, files, job.stop)
+            _download(folder, files, job)
     except (OSError, ChangedError):
         shutil.rmtree(part_of(folder), ignore_errors=True)
         raise
@@ -243,20 +272,19 @@ def _reserve(folder: Path, files: list[RemoteFile], job: _Job) -> None:
                 raise
 
 
-def _download(folder: Path, files: list[RemoteFile], stop: threading.Event) -> None:
+def _download(folder: Path, files: list[RemoteFile], job: _Job) -> None:
     part, total, before = part_of(folder), sum(each.size for each in files), 0
-    name = file_name(files[0].address)
 
     def came(held: int) -> None:
-        coming[name] = before + held, total
+        coming[job.name] = before + held, total
 
     try:
         for file in files:
             target = part / file.name
             if not file.version:
                 target.unlink(missing_ok=True)  # of which version its beginning is, nobody can tell
-            download(file, target, came, stop)
+            download(file, target, came, job.stop)
             before += file.size
     finally:
-        coming.pop(name, None)
+        coming.pop(job.name, None)
     part.rename(folder)  # at once: nobody sees half of it

@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
 from lake.heatmap_frame import BANNER
-from udfs.errors import HistolakeError, SlideError
+from udfs.errors import HistolakeError, KeyFileError, SlideError
 from udfs.slide import file_state
 from udfs.slide_cache import is_here
 from viewer import slides
@@ -86,10 +86,13 @@ def _is_usable(shown: Shown) -> bool:
         st.error(escaped(f"Slide {slide['slide_id']} cannot be used: {slide['error']}"))
         if not slide["width"]:  # one that lacks its microns per pixel can be looked at all the same
             return False
-    waiting = nullcontext() if is_here(slide["path"]) else st.spinner(f"Fetching {escaped(slide['slide_id'])} …")
     try:
+        waiting = nullcontext() if is_here(slide["path"]) else st.spinner(f"Fetching {escaped(slide['slide_id'])} …")
         with waiting:
             file_state(slide["path"])
+    except KeyFileError as error:
+        st.error(escaped(f"Slide {slide['slide_id']}: {error}"))
+        return False
     except SlideError as error:
         st.error(escaped(f"Slide {slide['slide_id']}: {error} `histolake ingest` registers it at its new place."))
         return False

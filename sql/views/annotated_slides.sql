@@ -26,9 +26,12 @@ meanings as (
     select
         slide_id,
         source,
-        md5(string_agg(distinct concat_ws('|', lower(group_name), label, is_exclusion), ',')) as meaning
-    from annotations
-    where group_name is not null
+        md5(string_agg(said, ',' order by said)) as meaning  -- in order: else one state had several hashes
+    from (
+        select distinct slide_id, source, concat_ws('|', lower(group_name), label, is_exclusion) as said
+        from annotations
+        where group_name is not null
+    ) as sayings
     group by all
 
 ),

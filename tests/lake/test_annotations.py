@@ -13,7 +13,7 @@ import pytest
 import shapely
 from support import SHARED, TestLake, asap, write_slide
 
-from lake import store
+from lake import session, store
 from udfs.geometry import area_of, differing_area
 
 REAL = SHARED / "data" / "annotations"
@@ -166,3 +166,15 @@ def test_areas_of_geometries() -> None:
     assert area_of(pa.array([square, line, None], pa.binary())).to_pylist() == [16, 0, None]
     first, second = pa.array([square, square, None, None, line]), pa.array([other, None, other, None, square])
     assert differing_area(first, second).to_pylist() == [16, 16, 16, None, 16]
+
+
+def test_one_state_of_the_annotations_has_one_hash(lake: TestLake, tmp_path: Path) -> None:
+    """Whatever order DuckDB's threads come upon the groups of a file in: else labels were lost, and made again."""
+    for number in range(24):
+        boxes = [(f"group {number} {each}", (0, 0, 10, 10)) for each in range(4)]
+        (tmp_path / f"slide_{number}.xml").write_text(asap([("Tumor", (0, 0, 50, 50)), *boxes]))
+    for digit in range(0, 10, 2):  # several files of the table, which threads read side by side
+        lake.ok("ingest", "--annotations", str(tmp_path / f"slide_*[{digit}{digit + 1}].xml"))
+    with session.connect(lake.root, udfs=()) as con:
+        given = {tuple(con.sql("from annotated_slides").fetchall()) for _ in range(20)}
+    assert len(given) == 1

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "read_annotations": ("XML", "asap_xml"),
     "slide_properties": ("SLIDE",),
     "tissue_fraction": ("SLIDE", 0, 0, 8.0, 8.0, 0.05),
+    "veiled": ("XML", "shape", "a name"),
 }
 NOT_NULL = {  # an area that is NULL covers nothing, and no outlines are not hit
     ("contains_points", 0): [False],

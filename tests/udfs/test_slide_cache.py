@@ -342,6 +342,15 @@ def test_a_cache_that_cannot_be_written(server: SlideServer, monkeypatch: pytest
         local(put(server, "a.tif"))
 
 
+def test_copies_are_for_their_user_alone_unless_the_folder_was_made_open(server: SlideServer, tmp_path: Path) -> None:
+    local(put(server, "a.tif"))
+    folder = tmp_path / "cache" / "slides"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o750)
+    local(put(server, "b.tif"))
+    assert folder.stat().st_mode & 0o777 == 0o750
+
+
 def test_downloads_stop_when_they_are_told_to(server: SlideServer) -> None:
     address = put(server, "a.tif", 20_000_000)
     server.stall_after = 1_000_000

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from udfs.addresses import is_pseudonym
 from udfs.annotations.asap import read_asap
 from udfs.annotations.geojson import read_geojson
 from udfs.annotations.ncrf import read_ncrf
 from udfs.annotations.shapes import Annotation
-from udfs.errors import AnnotationError
+from udfs.errors import AnnotationError, SlideError
+from udfs.pseudonyms import true_path
 from udfs.registry import Column, udf
 
 ENDINGS = {".xml", ".json", ".geojson"}
@@ -44,7 +46,8 @@ def read_annotations(path: Column, format: Column) -> pa.Array:
 
     geometry: WKB, level-0 pixels. note: how an invalid outline was repaired, or why a shape has no area, else NULL.
     NULL where path or format is.
-    Raises AnnotationError naming the file, and the place in it, that cannot be understood.
+    Raises AnnotationError naming the file, and the place in it, that cannot be understood; of a pseudonym not the
+    place, which may quote the file.
     """
     files = zip(path.to_pylist(), format.to_pylist(), strict=True)
     return pa.array([None if None in row else _rows(*row) for row in files], ROWS)
@@ -56,17 +59,23 @@ def annotation_format(path: Column) -> pa.Array:
 
     By its ending, and of JSON by its first key: NCRF's is "positive" or "negative".
     """
-    return pa.array([None if one is None else _format(Path(one)) for one in path.to_pylist()], pa.string())
+    return pa.array([None if one is None else _format(Path(true_path(one))) for one in path.to_pylist()], pa.string())
 
 
 def _rows(path: str, format: str) -> list[dict[str, object]]:
     if format not in READERS:
         raise AnnotationError(f"annotation format {format!r} is not known; known are {', '.join(READERS)}")
     try:
-        return [asdict(row) for row in READERS[format](Path(path))]
+        return [asdict(row) for row in READERS[format](Path(true_path(path)))]
     except MemoryError:
+        why = "takes more memory than there is; export the annotations alone, without cells and detections"
+        raise AnnotationError(f"{path}: {why}") from None
+    except (AnnotationError, SlideError):
+        if not is_pseudonym(path):
+            raise
         raise AnnotationError(
-            f"{path}: takes more memory than there is; export the annotations alone, without cells and detections"
+            f"{path}: the annotation file cannot be read; `histolake pseudonyms {path}` tells which it is, "
+            "and ingesting it into a lake without pseudonyms what is wrong with it"
         ) from None
 
 
