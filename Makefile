@@ -69,6 +69,10 @@ bench-audit: install ## what recording and verifying take, and what was tried on
 fuzz: install ## fuzz all that reads strangers' files, into docs/guarantees.md; longer: make fuzz SECONDS=600
 	nice -n 10 .venv/bin/python bench/fuzz.py --seconds $(or $(SECONDS),60) $(TARGETS)
 
+.PHONY: bad-slides
+bad-slides: install ## damage 1,000 slides, and see that no harm comes of it, into docs/guarantees.md; half an hour
+	.venv/bin/python bench/bad_slides.py
+
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff; secrets in what is committed
 	$(IN_VENV) ruff check

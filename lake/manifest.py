@@ -78,9 +78,8 @@ def _check(path: Path, rows: pl.DataFrame) -> None:
     for name in TEXTS:
         formulas = rows.filter(pl.col(name).str.contains(FORMULA))["row"].to_list()
         if formulas:
-            raise HistolakeError(
-                f"{path}: the {name} of row {formulas[0]} is a formula to a spreadsheet; begin it with a letter or digit"
-            )
+            where = f"the {name} of row {formulas[0]}"
+            raise HistolakeError(f"{path}: {where} is a formula to a spreadsheet; begin it with a letter or digit")
 
 
 def _first_line(error: pl.exceptions.PolarsError) -> str:
