@@ -264,10 +264,10 @@ def table(figures: dict[str, Any]) -> str:
     about = (
         f"{total} kills in {figures['series']} series on {figures['slides']} mosaics, {figures['resumes']} resumes; "
         f"{figures['rows']:,} rows compared with an undisturbed lake's: {different['lost']} lost, "
-        f"{different['doubled']} doubled, {different['other']} other. Readers looked {figures['readers']} times, between "
-        f"kill and resume and after: {half} half units, {broken} broken promises. {figures['strays']} files of commits "
-        f"that never came about were left, {figures['strays_after_maintain']} after `histolake maintain`; MLflow keeps "
-        f"{figures['unfinished_trainings']} runs of killed trainings. {figures['machine']}."
+        f"{different['doubled']} doubled, {different['other']} other. Readers looked {figures['readers']} times, "
+        f"between kill and resume and after: {half} half units, {broken} broken promises. Of commits that never "
+        f"came about {figures['strays']} files were left, {figures['strays_after_maintain']} after `histolake maintain`; MLflow "
+        f"keeps {figures['unfinished_trainings']} runs of killed trainings. {figures['machine']}."
     )
     return f"{report.grid(('killed', 'times, by command'), rows)}\n\n{about}"
 

@@ -34,6 +34,7 @@ DIFFERS: dict[str, Mapping[str, str]] = {
         "trained_at": "a time",
         "table_versions": "versions",
     },
+    "model_files": {"content": "an archive, which has times in it", "sha256": "of content"},
     "metrics": {"mlflow_run_id": "drawn by MLflow", "table_versions": "versions", "measured_at": "a time"},
     "runs": {
         "run_id": "drawn for each call of a command",
