@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lake import checks, mlflow_runs, models, session, store
+from lake import checks, mlflow_runs, models, session, storage, store
 from lake.tables import TABLES
 from udfs.errors import LakeError
 
@@ -47,7 +46,6 @@ DIFFERS: dict[str, Mapping[str, str]] = {
 """Columns that differ between two undisturbed lakes, too, and why: they are left out where lakes are compared."""
 
 ENDED_OLD = 30 * 3600  # seconds: longer ago than `histolake maintain --keep-hours 24` waits for a writer
-STAGED = re.compile(r"#\d+$|\.tmp$")  # how object_store and deltalake call what they have not finished
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def strays(root: Path) -> list[Path]:
         for log in folder.glob("_delta_log/*.json"):
             lines = map(json.loads, log.read_text(encoding="utf-8").splitlines())
             named |= {line["add"]["path"] for line in lines if "add" in line}
-        found += [each for each in folder.rglob("*") if STAGED.search(each.name)]
+        found += [each for each in folder.rglob("*") if storage.UNFINISHED.search(each.name)]
         found += [
             each
             for each in folder.rglob("*.parquet")

@@ -36,7 +36,7 @@ FRESH_S = 1.0  # for which the newest commit is taken as such without asking aga
 PRECONDITION_FAILED = 412  # HTTP status
 CHECKPOINT_COMMITS = "20"
 LOG = "_delta_log"
-UNFINISHED = re.compile(r"#\d+$|\.tmp$")  # so names end of files that deltalake is writing in a folder
+UNFINISHED = re.compile(r"#\d+$")  # so names end of files that deltalake is writing in a folder
 
 _newest: dict[str, tuple[float, str, int]] = {}  # of a log: when it was asked, name and time of its newest commit
 _asking = threading.Lock()

@@ -10,7 +10,7 @@ from udfs.errors import MachineError
 SHORTAGES = (
     (
         r"No space left on device|Disk quota exceeded|File too large|database or disk is full"
-        r"|\bos error (?:27|28|122)\b",
+        r"|No usable temporary directory|\bos error (?:27|28|122)\b",
         "the disk, or this user's share of it, is full; make room",
     ),
     (

@@ -68,7 +68,7 @@ def test_a_table_whose_making_was_killed_before_its_first_commit_is_made(tmp_pat
     root = tmp_path / "lake"
     for name in ("runs", "slides"):
         (root / name / "_delta_log").mkdir(parents=True)
-    (root / "slides" / "_delta_log" / "_commit_1.json.tmp").write_text("half a com")
+    (root / "slides" / "_delta_log" / "00000000000000000000.json#1").write_text("half a com")
     assert not store.is_lake(root)
     store.create(root)
     assert connect(root, udfs=()).table("slides").pl().is_empty()
@@ -113,7 +113,7 @@ def test_what_a_killed_writer_had_begun_is_deleted_by_maintain_a_day_later(tmp_p
         write(root, f"s{number}", 3)
     begun = [
         root / "predictions" / "bucket=0" / "part-1.snappy.parquet#1",
-        root / "predictions" / "_delta_log" / "_commit_1.json.tmp",
+        root / "predictions" / "_delta_log" / "00000000000000000003.json#1",
     ]
     for file in begun:
         file.write_bytes(b"half a file")
