@@ -73,6 +73,14 @@ fuzz: install ## fuzz all that reads strangers' files, into docs/guarantees.md; 
 bad-slides: install ## damage 1,000 slides, and see that no harm comes of it, into docs/guarantees.md; half an hour
 	.venv/bin/python bench/bad_slides.py
 
+.PHONY: chaos
+chaos: install ## kill commands at random moments and chosen points, into docs/guarantees.md; some more: make chaos KILLS=500 SEED=1
+	.venv/bin/python bench/chaos.py --kills $(or $(KILLS),100) --seed $(or $(SEED),0)
+
+.PHONY: soak
+soak: install ## mixed load for two hours, into docs/guarantees.md; shorter: make soak MINUTES=20
+	.venv/bin/python bench/soak.py --minutes $(or $(MINUTES),120)
+
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff; secrets in what is committed
 	$(IN_VENV) ruff check

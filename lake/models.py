@@ -38,9 +38,8 @@ def tracking(root: Path) -> MlflowClient:
     import mlflow
 
     place = mlflow_place.place(root)
-    if place.file is not None:
-        place.file.parent.mkdir(parents=True, exist_ok=True)
     with mlflow_place.unchanged_environment(), mlflow_place.explained(root):
+        mlflow_place.make_database(place)
         mlflow.set_tracking_uri(place.uri)
         mlflow.set_registry_uri(place.uri)
         client = mlflow.MlflowClient(place.uri, place.uri)

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 from deltalake import DeltaTable
 
-from lake import audit, store
+from lake import audit, storage, store
 from lake.conflicts import persist
 from lake.tables import APART
 
@@ -69,7 +69,13 @@ def unneeded(table: DeltaTable, retention_hours: int, keep_versions: Sequence[in
     From a day on also files that the log does not know, which a writer left that was stopped; younger ones may be of
     a writer that is at work. The log alone does not tell all: its checkpoints forget what was removed a week ago.
     """
-    return table.vacuum(retention_hours, dry_run=True, **_how(retention_hours, keep_versions))
+    known = table.vacuum(retention_hours, dry_run=True, **_how(retention_hours, keep_versions))
+    return known + _unfinished(table, retention_hours)
+
+
+def _unfinished(table: DeltaTable, retention_hours: int) -> list[str]:
+    """Files of which a writer that was stopped had written a part: of these Delta's own vacuum does not know."""
+    return storage.unfinished(table.table_uri, retention_hours) if retention_hours >= ORPHAN_HOURS else []
 
 
 def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[int] = ()) -> int:
@@ -80,6 +86,9 @@ def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[
     if name not in APART:  # whose older versions hold nothing that the newest lacks
         vacuumed = audit.Deed(audit.Action.vacuumed, object=name, details={"keep_hours": retention_hours})
         audit.record(root, audit.user(), vacuumed)
+    unfinished = _unfinished(table, retention_hours)
+    for file in unfinished:
+        (root / name / file).unlink(missing_ok=True)
     # before: no snapshot may name a version whose files are going, wherever this is stopped
     _record(root, name, table.version(), "vacuum")
     how = _how(retention_hours, keep_versions)
@@ -88,7 +97,7 @@ def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[
         opened = store.open_table(root, name)
         return len(opened.vacuum(retention_hours, dry_run=False, post_commithook_properties=store.HOOKS, **how))
 
-    return persist(root / name, attempt)
+    return persist(root / name, attempt) + len(unfinished)
 
 
 def _how(retention_hours: int, keep_versions: Sequence[int]) -> dict[str, Any]:

@@ -64,5 +64,9 @@ class AuditError(LakeError):
     """A deed that cannot be recorded, and is therefore not done."""
 
 
+class MachineError(HistolakeError):
+    """A machine that has run out of disk, memory or open files, or may not write where it should."""
+
+
 class QueryError(HistolakeError):
     """A person's statement that is refused, fails, is cancelled or outgrows its limits."""

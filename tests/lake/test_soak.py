@@ -1,0 +1,23 @@
+"""A minute of mixed load: what is asked for is answered, and what lives long stays as large as it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted as Linux knows them")
+def test_memory_handles_and_threads_stay_flat_under_mixed_load() -> None:
+    """A short form of `make soak`."""
+    words = [sys.executable, "bench/soak.py", "--minutes", "1", "--print"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.stdout, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["failures"] == []
+    assert done.returncode == 0, told
+    assert all(told["done"].get(name) for name in ("ingest", "run", "pages", "tiles", "heatmaps", "reads")), told
