@@ -56,7 +56,7 @@ def _fingerprint(path: str) -> str | None:
         found = _fingerprint_of_address(true) if is_address(true) else _fingerprint_of_file(Path(true))
     except (OSError, ValueError, SlideError):  # ValueError: a name that no file can have
         return None
-    return _keyed(path, found)
+    return None if found is None else _keyed(path, found)
 
 
 def _keyed(path: str, found: str) -> str:

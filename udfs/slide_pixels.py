@@ -18,7 +18,7 @@ from PIL import Image
 
 from udfs.areas import Area, Cut, FileState, Pixels
 from udfs.errors import SlideError
-from udfs.jpeg_tiles import JpegTiles, TileCache
+from udfs.jpeg_tiles import JpegTiles, MissingTilesError, TileCache
 from udfs.reasons import reason
 
 BLOCK_EDGE = 4096  # px of a level, most decoded at once along each axis when a large area is reduced
@@ -88,7 +88,7 @@ class Slides:
             properties = dict(slide.handle.properties)
         except _READ_ERRORS as error:
             raise SlideError(
-                f"{path}: the slide opens but cannot be read ({reason(error)}); copy or convert it again"
+                f"{path}: the slide opens but cannot be read ({_why(error)}); copy or convert it again"
             ) from None
         return {**properties, "width": str(width), "height": str(height)}
 
@@ -102,7 +102,7 @@ class Slides:
                 return
             except _READ_ERRORS as error:
                 self.close([state])
-                failure = reason(error)
+                failure = _why(error)
         raise SlideError(f"{path}: the slide opens but cannot be read ({failure}); copy or convert it again")
 
     def read(self, path: str, state: FileState, cut: Cut) -> Pixels:
@@ -112,7 +112,7 @@ class Slides:
             return _resample(slide, cut.area, cut.width, cut.height)
         except _READ_ERRORS as error:
             self.close([state])
-            raise SlideError(f"{path}: cannot read {cut} ({reason(error)}); copy or convert the slide again") from None
+            raise SlideError(f"{path}: cannot read {cut} ({_why(error)}); copy or convert the slide again") from None
 
     def _get(self, path: str, state: FileState) -> _Slide:
         slide = self._open.get(state)
@@ -129,9 +129,11 @@ class Slides:
         except openslide.OpenSlideUnsupportedFormatError:
             raise SlideError(f"{path}: OpenSlide does not know this format; is it a whole-slide image?") from None
         except _READ_ERRORS as error:
-            raise SlideError(
-                f"{path}: the slide cannot be opened ({reason(error)}); copy or convert it again"
-            ) from None
+            raise SlideError(f"{path}: the slide cannot be opened ({_why(error)}); copy or convert it again") from None
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, MissingTilesError) else reason(error)
 
 
 def _resample(slide: _Slide, area: Area, width: int, height: int) -> Pixels:

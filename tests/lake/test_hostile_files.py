@@ -24,9 +24,7 @@ LAUGHS = (
     + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
     + "]><ASAP_Annotations><Annotations>&a11;</Annotations></ASAP_Annotations>"
 )
-ENTITY = (
-    '<!DOCTYPE l [<!ENTITY x SYSTEM "file://SECRET">]><ASAP_Annotations><Annotations>&x;</Annotations></ASAP_Annotations>'
-)
+ENTITY = '<!DOCTYPE l [<!ENTITY x SYSTEM "file://SECRET">]><ASAP_Annotations><Annotations>&x;</Annotations></ASAP_Annotations>'
 OUTSIDE = '<!DOCTYPE ASAP_Annotations SYSTEM "SECRET"><ASAP_Annotations/>'
 PARAMETER = '<!DOCTYPE l [<!ENTITY % p SYSTEM "SECRET"> %p;]><ASAP_Annotations/>'
 
