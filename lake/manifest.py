@@ -30,9 +30,9 @@ def read_manifest(path: Path | None, found_at: Callable[[str], str]) -> pa.Table
         rows = pl.read_csv(_text(path).encode(), infer_schema=False)
     except pl.exceptions.PolarsError as error:
         raise HistolakeError(f"{path}: the manifest cannot be read: {_first_line(error)}") from None
-    unknown = set(rows.columns) - set(COLUMNS)
+    unknown = [number for number, name in enumerate(rows.columns, start=1) if name not in COLUMNS]
     if unknown or not {"slide_id", "path"} & set(rows.columns):
-        other = f"column {rows.columns.index(unknown.pop()) + 1} is another" if unknown else "this one has neither"
+        other = f"column {unknown[0]} is another" if unknown else "this one has neither"
         raise HistolakeError(f"{path}: a manifest has slide_id or path, and any of {', '.join(COLUMNS)}; {other}")
     rows = rows.with_columns(pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in rows.columns)
     try:
