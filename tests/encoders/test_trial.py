@@ -62,7 +62,7 @@ LARGE = """size = Constant<value = int64[4] {2147483647, 3, 64, 64}>() zeros = C
 HOSTILE: dict[str, tuple[str, dict[str, str], str]] = {
     "an operator of nobody": ("q = evil.ops.Shell(image) p = GlobalAveragePool(q) f = Flatten(p)", {}, "cannot run it"),
     "a circle": ("a = Identity(b) b = Identity(a) p = GlobalAveragePool(b) f = Flatten(p)", {}, "cannot run it"),
-    "numbers without end": (LARGE, {}, ""),
+    "numbers without end": (LARGE, {}, r"cannot run it|ended the process|more than .* GB"),
     "no numbers": (
         "none = Constant<value = int64[2] {-1, 0}>() p = GlobalAveragePool(image) q = Flatten(p) "
         "e = Constant<value = int64[1] {0}>() o = Constant<value = int64[1] {1}>() f = Slice(q, e, e, o)",
@@ -100,8 +100,8 @@ def test_a_hostile_graph_is_refused_in_one_sentence(kind: str, tmp_path: Path) -
 
 def test_a_graph_that_never_ends_is_ended(tmp_path: Path) -> None:
     path = save(tmp_path / "endless.onnx", ENDLESS)
-    with pytest.raises(EncoderError, match=r"endless\.onnx: it was not opened and run once within 5 s"):
-        tried("endless", path, **FACTS, seconds=5)
+    with pytest.raises(EncoderError, match=r"endless\.onnx: it was not opened and run once within 3 s"):
+        tried("endless", path, **FACTS, seconds=3)
 
 
 def test_a_process_that_crashes_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
