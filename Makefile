@@ -60,12 +60,17 @@ bench: install .venv/.torch .venv/.peers ## how fast it is beside its peers, int
 bench-app: has-browser install ## how long the app takes on 10 million predictions, into docs/benchmarks.md; some minutes
 	.venv/bin/python bench/app_speed.py
 
+.PHONY: fuzz
+fuzz: install ## fuzz all that reads strangers' files, into docs/guarantees.md; longer: make fuzz SECONDS=600
+	nice -n 10 .venv/bin/python bench/fuzz.py --seconds $(or $(SECONDS),60) $(TARGETS)
+
 .PHONY: lint
-lint: install ## ruff, mypy, sqlfluff
+lint: install ## ruff, mypy, sqlfluff; secrets in what is committed
 	$(IN_VENV) ruff check
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) mypy
 	$(IN_VENV) sqlfluff lint --disable-progress-bar sql
+	git ls-files -z | xargs -0 $(IN_VENV) detect_secrets.pre_commit_hook --baseline .secrets.baseline
 
 .PHONY: docs
 docs: install ## the generated pages of docs/, from the code
@@ -87,6 +92,14 @@ lock: ## requirements.lock, and deploy's for the image, anew from pyproject.toml
 	printf 'setuptools>=77\nray[default]>=2.50,<3\n' | $(UV) pip compile pyproject.toml - $(EXTRAS) \
 		--constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --quiet --output-file deploy/requirements.lock
+
+.PHONY: licences
+licences: install ## licences of all dependencies, checked against deploy/licences.toml, into docs/licences.md
+	.venv/bin/python deploy/licences.py
+
+.PHONY: sbom
+sbom: install ## a CycloneDX bill of materials: dist/histolake.cdx.json, or make sbom OUT=FILE
+	PYTHONPATH=. .venv/bin/python deploy/sbom.py $(OUT)
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's lake

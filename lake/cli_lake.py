@@ -186,16 +186,16 @@ def add_encoder(
     lake: Lake = None,
 ) -> None:
     """Add an encoder of your own to the lake, from an ONNX file."""
-    from lake import session, store
+    from lake import store
     from lake.encoders import add
-    from udfs.encoders.encoder import Encoder, describe
+    from udfs.encoders.trial import tried
 
     root = lake_path(lake)
     preprocessing = {"scale": scale, "mean": _numbers("--mean", mean), "std": _numbers("--std", std)}
-    spec = describe(name, onnx, preprocessing=preprocessing, precision=precision, source=onnx.name, input_px=input_px)
+    facts = {"preprocessing": preprocessing, "precision": precision, "source": onnx.name, "input_px": input_px}
+    spec, provider = tried(name, onnx, **facts)  # type: ignore[arg-type]
     store.create(root)
     add(root, spec, onnx, store.new_run_id())
-    provider = Encoder(spec, session.encoder_file(root, spec.sha256)).provider
     say(f"{spec.encoder_id}: {spec.input_px} px in, {spec.dims} features out, {precision} by {provider}")
 
 

@@ -46,6 +46,8 @@ def choose(root: Path, name: str | None, run_id: str) -> tuple[EncoderSpec, str]
 def add(root: Path, spec: EncoderSpec, file: Path, run_id: str) -> None:
     """Copy the encoder's ONNX file, and the files that hold its weights, into the lake; describe it in encoders."""
     files = {name: file.parent / name for name in external_data(file)}
+    if session.ENCODER_FILE in files and files[session.ENCODER_FILE] != file:
+        raise EncoderError(f"{file}: the file of its weights has the name {session.ENCODER_FILE}; give it another")
     storage.keep({**files, session.ENCODER_FILE: file}, root / "onnx" / spec.sha256)
     known = store.rows(root, "encoders")["encoder_id"].to_list()
     if spec.encoder_id not in known:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import polars as pl
 import pyarrow as pa
 
 from lake import session, store
 from lake.compute import reason
+from lake.manifest import SPLITS, read_manifest
 from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
@@ -24,8 +24,6 @@ from udfs.errors import AnnotationError, HistolakeError, MissingError
 from udfs.remote import one_a_series, store_of
 
 SLIDE_ENDINGS = {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
-MANIFEST_COLUMNS = ("slide_id", "path", "patient_id", "split", "label", "mpp")
-SPLITS = ("train", "validation", "test")
 TRAIN_FRACTION, VALIDATION_FRACTION = 0.6, 0.2  # of patients, where no split is given
 
 
@@ -57,7 +55,7 @@ def ingest(
     """
     if sources.split not in (None, *SPLITS):
         raise HistolakeError(f"--split {sources.split}: must be one of {', '.join(SPLITS)}")
-    manifest = _manifest(sources.manifest)
+    manifest = read_manifest(sources.manifest, lambda address: find_addresses([address])[0])
     listed = [row["path"] for row in manifest.to_pylist() if row["path"]]
     at_servers = [pattern for pattern in sources.slides if "://" in pattern]
     at_hand = [pattern for pattern in sources.slides if "://" not in pattern]
@@ -69,7 +67,7 @@ def ingest(
             "nothing to ingest: name slides, --annotations, --coords-tumor, --coords-normal or --manifest"
         )
     with duckdb.connect() as con:
-        coordinates = _coordinates(con, sources)
+        coordinates = read_coordinates(con, sources)
     store.create(root)
     with session.connect(root) as con:
         slide_files = _slide_files(con, found, manifest, sources.split)
@@ -139,39 +137,6 @@ def _expand(path: Path, endings: set[str]) -> list[Path]:
     return one_a_series(files)
 
 
-def _manifest(path: Path | None) -> pa.Table:
-    """The manifest's rows, all columns present; slide paths are relative to the manifest's folder."""
-    schema = dict.fromkeys(MANIFEST_COLUMNS[:-1], pl.String) | {"mpp": pl.Float64}
-    if path is None:
-        return pl.DataFrame(schema=schema).to_arrow()
-    try:
-        rows = pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise HistolakeError(f"{path}: the manifest cannot be read: {error}") from None
-    unknown = set(rows.columns) - set(MANIFEST_COLUMNS)
-    if unknown or not {"slide_id", "path"} & set(rows.columns):
-        has = ", ".join(rows.columns)
-        raise HistolakeError(
-            f"{path}: a manifest has slide_id or path, and any of {', '.join(MANIFEST_COLUMNS)}; this one has {has}"
-        )
-    rows = rows.with_columns(pl.lit(None, pl.String).alias(name) for name in schema if name not in rows.columns)
-    try:
-        rows = rows.select(
-            pl.col(name).str.strip_chars().replace("", None).cast(type_) for name, type_ in schema.items()
-        )
-    except pl.exceptions.PolarsError as error:
-        raise HistolakeError(f"{path}: mpp must be a number, microns per pixel: {error}") from None
-    wrong = rows.filter(~pl.col("split").is_in(SPLITS))["split"].to_list()
-    if wrong:
-        raise HistolakeError(f"{path}: split {wrong[0]!r} must be one of {', '.join(SPLITS)}")
-    folder = path.absolute().parent
-
-    def placed(name: str) -> str:
-        return find_addresses([name])[0] if "://" in name else str((folder / name).absolute())
-
-    return rows.with_columns(pl.col("path").map_elements(placed, return_dtype=pl.String)).to_arrow()
-
-
 def _slide_files(con: duckdb.DuckDBPyConnection, found: pa.Table, manifest: pa.Table, split: str | None) -> pa.Table:
     paths = found["path"].to_pylist()
     stems = [Path(file_name(path) if is_address(path) else path).stem for path in paths]
@@ -201,8 +166,8 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Table:
-    """The centres of both lists; without lists, none."""
+def read_coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Table:
+    """The centres of both lists; without lists, none. Raises AnnotationError naming the list that is none."""
     lists = {"tumor": sources.coords_tumor, "normal": sources.coords_normal}
     for file in [*sources.coords_tumor, *sources.coords_normal]:
         if not file.is_file():
@@ -212,10 +177,14 @@ def _coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Table:
         nothing.touch()
         values = {name: [str(file) for file in files] or [str(nothing)] for name, files in lists.items()}
         try:
-            return con.execute(query("ingest/coordinates"), values).to_arrow_table()
+            rows = con.execute(query("ingest/coordinates"), values).to_arrow_table()
         except duckdb.Error as error:
             files = ", ".join(str(file) for group in lists.values() for file in group)
             raise AnnotationError(f"{files}: rows must be slide,x,y without a header: {reason(error)}") from None
+    con.register("coordinates", rows)
+    for source, slide_id, x, y in con.execute(query("ingest/impossible_coordinates")).fetchall():
+        raise AnnotationError(f"{source}: no slide can hold the centre {slide_id},{x},{y}; mend or remove it")
+    return rows
 
 
 def _annotation_files(con: duckdb.DuckDBPyConnection, files: Sequence[Path], coordinates: pa.Table) -> pa.Table:

@@ -11,6 +11,7 @@ import polars as pl
 
 from lake import mlflow_place, skops_file, storage, store
 from lake.network import Network
+from udfs.encoders.sessions import runtime_errors, summary
 from udfs.errors import ModelError
 
 SKOPS, ONNX = "skops", "onnx"
@@ -41,8 +42,18 @@ def file_of(estimator: Any) -> HeadFile:
 
 
 def loaded(file: HeadFile, name: str) -> Any:
-    """The classifier in the file. name: what it belongs to, for messages. Raises ModelError as `skops_file.loads`."""
-    return Network(file.content) if file.format == ONNX else skops_file.loads(file.content, name)
+    """The classifier in the file. name: what it belongs to, for messages.
+
+    Raises ModelError as `skops_file.loads`, and for an ONNX file that is no network of embeddings.
+    """
+    if file.format != ONNX:
+        return skops_file.loads(file.content, name)
+    network = Network(file.content)
+    try:
+        network.dims  # noqa: B018 (it opens the file)
+    except (*runtime_errors(), IndexError, TypeError, ValueError) as error:
+        raise ModelError(f"{name}: not a network that ONNX Runtime opens: {summary(error)}; train again") from error
+    return network
 
 
 def write(root: Path, model_id: str, file: HeadFile, run_id: str) -> None:

@@ -10,7 +10,7 @@ import duckdb
 import polars as pl
 from PIL import Image
 
-from lake import models, session
+from lake import export, models, session
 from lake.compare import Comparison, tiles
 from lake.contact_sheet import show
 from lake.export import scored_tiles, touching, write_tiles
@@ -69,6 +69,7 @@ def write_heatmap(
 def write_differences(root: Path, comparison: Comparison, folder: Path, slides: Sequence[str]) -> list[Path]:
     """Write a heatmap of each slide's change of probability from model A to B, SLIDE.png in the folder."""
     a, b = comparison.model_a["model_id"], comparison.model_b["model_id"]
+    files = export.targets(folder, slides, ".png")
     written = []
     with session.connect(root, udfs=()) as con:
         rows = {slide_id: slide_row(con, slide_id) for slide_id in slides}
@@ -81,7 +82,7 @@ def write_differences(root: Path, comparison: Comparison, folder: Path, slides: 
             mpp_y=slide["mpp_y"],
             scale=DIFFERENCE,
         )
-        written.append(folder / f"{slide_id}.png")
+        written.append(files[slide_id])
         _save(image, written[-1])
     return written
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from lake import session
 from lake.sql_files import query
-from udfs.errors import HistolakeError
+from udfs.annotations.shapes import FARTHEST
+from udfs.errors import HistolakeError, shortened
 from udfs.slide import Area
 
 PLACES = pa.schema([("slide_id", pa.string()), ("x", pa.float64()), ("y", pa.float64()), ("position", pa.int64())])
@@ -105,11 +106,11 @@ def area_named(root: Path, text: str, slide: str | None) -> Area:
         except ValueError:
             pass
         else:
-            if width <= 0 or height <= 0:
-                raise HistolakeError(f"--region {text}: width and height must be above 0")
+            if not (abs(x) < FARTHEST and abs(y) < FARTHEST and 0 < width < FARTHEST and 0 < height < FARTHEST):
+                raise HistolakeError(f"--region {shortened(text)}: no slide has such a place; width and height must be above 0")
             return Area(x, y, width, height)
     if slide is None:
-        raise HistolakeError(f"--region {text}: give X,Y,W,H, or name one slide whose annotation that is")
+        raise HistolakeError(f"--region {shortened(text)}: give X,Y,W,H, or name one slide whose annotation that is")
     with session.connect(root, udfs=["bounding_box"]) as con:
         rows = con.execute(
             "select annotation_id, bounding_box(geometry) from annotations "
@@ -120,4 +121,4 @@ def area_named(root: Path, text: str, slide: str | None) -> Area:
         if name == text and box:
             return Area(*box)
     has = ", ".join(repr(name) for name, _ in rows) or "none"
-    raise HistolakeError(f"--region {text}: neither X,Y,W,H nor an annotation of {slide}, which has {has}")
+    raise HistolakeError(f"--region {shortened(text)}: neither X,Y,W,H nor an annotation of {slide}, which has {has}")

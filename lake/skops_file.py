@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
-from udfs.errors import ModelError
+from udfs.errors import ModelError, shortened
 
 OWNER = "sklearn."
+LARGEST = 2**30  # bytes that a file may unpack to
+DAMAGES = (  # what skops, NumPy and zipfile raise when they read what is damaged, or was made to look like a model
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError),
+    *(RuntimeError, TypeError, ValueError, BadZipFile, zlib.error),
+)
 
 
 def dumps(estimator: Any) -> tuple[bytes, list[str]]:
@@ -25,11 +34,13 @@ def dumps(estimator: Any) -> tuple[bytes, list[str]]:
 def loads(content: bytes, name: str) -> Any:
     """The classifier in a skops file. name: of the file, or of what it belongs to, for messages.
 
-    Raises ModelError when it holds anything that is not scikit-learn's own.
+    Raises ModelError when it is none, unpacks to too much, or holds anything that is not scikit-learn's own.
     """
     import skops.io  # with scikit-learn, a second
 
-    return skops.io.loads(content, trusted=_classes_in(content, name))
+    trusted = _classes_in(content, name)
+    with _understood(name):
+        return skops.io.loads(content, trusted=trusted)
 
 
 def _classes_in(content: bytes, name: str) -> list[str]:
@@ -39,14 +50,27 @@ def _classes_in(content: bytes, name: str) -> list[str]:
     """
     import skops.io
 
-    try:
+    with _understood(name):
+        with ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST:
+            raise ModelError(f"{name}: unpacks to {size:,} bytes, at most {LARGEST:,}, and is not loaded; train again")
         names: list[str] = skops.io.get_untrusted_types(data=content)
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise ModelError(f"{name}: not a skops file that can be read: {error}; train again") from error
-    foreign = [name for name in names if not _is_own_class(name)]
+    foreign = [each for each in names if not _is_own_class(each)]
     if foreign:
-        raise ModelError(f"{name}: holds what is not scikit-learn's own and is not loaded: {', '.join(foreign)}")
+        listed = shortened(", ".join(foreign))
+        raise ModelError(f"{name}: holds what is not scikit-learn's own and is not loaded: {listed}")
     return names
+
+
+@contextmanager
+def _understood(name: str) -> Iterator[None]:
+    """A ModelError in the place of what reading a file raises that is no model."""
+    try:
+        yield
+    except DAMAGES as error:
+        why = shortened(str(error) or type(error).__name__)
+        raise ModelError(f"{name}: not a skops file that can be read: {why}; train again") from error
 
 
 def _is_own_class(name: str) -> bool:

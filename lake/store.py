@@ -226,18 +226,30 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
     The ledger is read first and is written last, so what it names is there, and so is all that
     it was made from. `at` overrides the version of single tables.
     """
-    runs = open_table(root, "runs", (at or {}).get("runs"))
+    wanted = dict(at or {})
+    if "runs" in wanted:
+        _refuse_future(root, "runs", wanted["runs"])
+    runs = open_table(root, "runs", wanted.get("runs"))
     recorded = _recorded_versions(runs)
-    unknown = set(at or {}) - set(recorded) - set(TABLES)
+    unknown = set(wanted) - set(recorded) - set(TABLES)
     if unknown:
         raise LakeError(
             f"{root}: no table {sorted(unknown)[0]!r}; tables are {', '.join(sorted({*TABLES, *recorded}))}"
         )
-    versions = {**dict.fromkeys(TABLES, 0), **recorded, **(at or {})}
+    for name, version in wanted.items():
+        _refuse_future(root, name, version)
+    versions = {**dict.fromkeys(TABLES, 0), **recorded, **wanted}
     del versions["runs"]
     with ThreadPoolExecutor(AT_ONCE) as threads:
         opened = threads.map(lambda name: open_table(root, name, versions[name]), versions)
         return {**dict(zip(versions, opened, strict=True)), "runs": runs}
+
+
+def _refuse_future(root: Path, name: str, version: int) -> None:
+    """Raise LakeError for a version that is not there yet: deltalake looks for every one in between, for hours."""
+    newest = int(Path(newest_commit(root, name)[0]).stem)
+    if version > newest and version > (newest := open_table(root, name).version()):  # where commits are seen late
+        raise LakeError(f"{root / name} at version {version}: there is none yet; the newest is {newest}")
 
 
 def _recorded_versions(runs: DeltaTable) -> dict[str, int]:

@@ -11,6 +11,9 @@ from lake import store
 from udfs.errors import HistolakeError
 from udfs.slide import Area
 
+MAX_OD = 10.0  # bytes end at log(255)
+MAX_STRIDE_PX = 1_000_000  # farther than any slide reaches
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -57,8 +60,10 @@ class Tiling:
             raise HistolakeError(f"--mpp {self.mpp:g}: resolutions lie between 0.05 and 100 microns per pixel")
         if not 0 <= self.min_tissue <= 1:
             raise HistolakeError(f"--min-tissue {self.min_tissue:g}: a fraction lies between 0 and 1")
-        if self.stride_px is not None and self.stride_px < 1:
-            raise HistolakeError(f"--stride-px {self.stride_px}: the step is at least 1 px")
+        if not 0 <= self.tissue_od <= MAX_OD:
+            raise HistolakeError(f"--tissue-od {self.tissue_od:g}: optical densities lie between 0 and {MAX_OD:g}")
+        if self.stride_px is not None and not 1 <= self.stride_px <= MAX_STRIDE_PX:
+            raise HistolakeError(f"--stride-px {self.stride_px}: the step is at least 1 px, at most {MAX_STRIDE_PX:,}")
 
 
 def register(root: Path, tiling: Tiling, run_id: str) -> str:

@@ -14,7 +14,7 @@ from lake.sql_files import Stage, query, stages
 from lake.tiling import Tiling
 from lake.worker import Executor, local
 from udfs.encoders.encoder import EncoderSpec
-from udfs.errors import HistolakeError, ModelError
+from udfs.errors import HistolakeError, ModelError, shortened
 from udfs.slide import Area
 
 DEFAULT_MPP = 0.5
@@ -122,7 +122,7 @@ def choose(root: Path, wanted: Wanted, run_id: str) -> Choice:
         patch_set = tiling.register(root, _tiling(wanted, encoder), run_id)
     else:
         patch_set = existing_patch_set(root) or tiling.register(root, _tiling(wanted, encoder), run_id)
-    return Choice(patch_set, encoder, why, _rule(wanted.label_rule, patch_set))
+    return Choice(patch_set, encoder, why, rule_named(wanted.label_rule, patch_set))
 
 
 def choose_trained(
@@ -141,10 +141,11 @@ def choose_trained(
     if name is None or name not in sets:
         raise HistolakeError(f"--patch-set {name}: has no features; patch sets with features are {', '.join(sets)}")
     spec, why = encoders.choose(root, encoder, run_id)
-    return Choice(name, spec, why, _rule(label_rule, name))
+    return Choice(name, spec, why, rule_named(label_rule, name))
 
 
-def _rule(asked: str | None, patch_set: str) -> str:
+def rule_named(asked: str | None, patch_set: str) -> str:
+    """The label rule of that name, else the one that suits the patch set. Raises HistolakeError for another."""
     rule = asked or ("points" if patch_set.startswith("centres-") else LABEL_RULE)
     return rule if rule in (LABEL_RULE, "points") else f"covered>={_min_covered(rule):g}"
 
@@ -152,8 +153,8 @@ def _rule(asked: str | None, patch_set: str) -> str:
 def _tiling(wanted: Wanted, encoder: EncoderSpec) -> Tiling:
     given = {name: getattr(wanted, name) for name in ("stride_px", "min_tissue", "tissue_od", "region")}
     return Tiling(
-        patch_px=wanted.patch_px or encoder.input_px,
-        mpp=wanted.mpp or DEFAULT_MPP,
+        patch_px=encoder.input_px if wanted.patch_px is None else wanted.patch_px,
+        mpp=DEFAULT_MPP if wanted.mpp is None else wanted.mpp,
         tiling="centres" if wanted.at_centres else "grid",
         allow_upsampling=wanted.allow_upsampling,
         **{name: value for name, value in given.items() if value is not None},
@@ -168,7 +169,7 @@ def _min_covered(rule: str) -> float | None:
     except ValueError:
         fraction = -1.0
     if not rule.startswith("covered>=") or not 0 < fraction <= 1:
-        raise HistolakeError(f"--label-rule {rule}: must be centre, points or covered>=F with F above 0 up to 1")
+        raise HistolakeError(f"--label-rule {shortened(rule)}: must be centre, points or covered>=F with F above 0 up to 1")
     return fraction
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from udfs.errors import SlideError
+from udfs.errors import SlideError, quoted
 
 SCHEMES = ("s3://", "https://", "http://")
 
@@ -20,7 +20,12 @@ def checked(address: str) -> str:
 
     Raises SlideError for one that carries a signature, a password or any other query; its message leaves them out.
     """
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise SlideError(f"{quoted(address)}: not an address ({error}); correct it") from None
+    if any(ord(letter) < 32 for letter in address):
+        raise SlideError(f"{quoted(address)}: an address has no control characters; correct it")
     public = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if "@" in parts.netloc:
         raise SlideError(

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+SHOWN = 80  # characters of what somebody wrote that a message repeats
+
+
+def quoted(text: str) -> str:
+    """What somebody wrote, for a message: in quotes, in one line, cut off where it is long."""
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+
+
+def shortened(text: str) -> str:
+    """What a library says, for a message: in one line, cut off where it is long."""
+    kept = text if len(text) <= 2 * SHOWN else f"{text[: 2 * SHOWN]}…"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in kept)
+
 
 class HistolakeError(Exception):
     """Something that a user can understand and mend; the command line prints it as one line."""

@@ -92,7 +92,7 @@ def _get(address: str, headers: Mapping[str, str]) -> requests.Response:
     except _BROKEN as error:
         why = "no answer in time" if isinstance(error, requests.Timeout) else "the server cannot be reached"
         raise BrokenError(f"{address}: {why}") from None
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # ValueError: a host that no resolver asks for
         raise FetchError(f"{address}: {type(error).__name__}; is the address right?") from None
     if response.ok or response.status_code == requests.codes.requested_range_not_satisfiable:
         return response

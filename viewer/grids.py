@@ -24,6 +24,7 @@ from viewer.reading import Lake, Row, newest_lake
 
 FOREVER = "private, max-age=31536000, immutable"  # what an address with a version gives never changes
 ASK_AGAIN = "no-cache"
+DIGITS = 12  # of a version; Delta's end at 19
 
 Endpoint = Callable[[Request], Response]
 
@@ -85,7 +86,7 @@ def _lake(request: Request) -> Lake:
     version = request.query_params.get("version")
     if version is None:
         return newest_lake()
-    if not version.isdecimal():
+    if not version.isdecimal() or len(version) > DIGITS:
         raise HistolakeError(f"version={version}: must be a version of the ledger, a whole number")
     return Lake(str(lake_path()), int(version))
 

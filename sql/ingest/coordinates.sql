@@ -9,14 +9,14 @@ from (
     select slide_id, parse_filename(filename) as source, x, y, 1 as label
     from
         read_csv(
-            $tumor, auto_detect = false, delim = ',', header = false, filename = true,
+            $tumor, auto_detect = false, compression = 'none', delim = ',', header = false, filename = true,
             columns = {'slide_id': 'VARCHAR', 'x': 'DOUBLE', 'y': 'DOUBLE'}
         )
     union all
     select slide_id, parse_filename(filename) as source, x, y, 0 as label
     from
         read_csv(
-            $normal, auto_detect = false, delim = ',', header = false, filename = true,
+            $normal, auto_detect = false, compression = 'none', delim = ',', header = false, filename = true,
             columns = {'slide_id': 'VARCHAR', 'x': 'DOUBLE', 'y': 'DOUBLE'}
         )
 ) as centres

@@ -62,7 +62,12 @@ def annotation_format(path: Column) -> pa.Array:
 def _rows(path: str, format: str) -> list[dict[str, object]]:
     if format not in READERS:
         raise AnnotationError(f"annotation format {format!r} is not known; known are {', '.join(READERS)}")
-    return [asdict(row) for row in READERS[format](Path(path))]
+    try:
+        return [asdict(row) for row in READERS[format](Path(path))]
+    except MemoryError:
+        raise AnnotationError(
+            f"{path}: takes more memory than there is; export the annotations alone, without cells and detections"
+        ) from None
 
 
 def _format(path: Path) -> str:

@@ -8,10 +8,11 @@ from xml.etree.ElementTree import Element, ParseError
 
 import shapely
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import parse
+from defusedxml.ElementTree import fromstring
 
+from udfs.annotations.content import content_of
 from udfs.annotations.shapes import Annotation, Names, annotation, area, check_finite, ignored
-from udfs.errors import AnnotationError
+from udfs.errors import AnnotationError, quoted, shortened
 
 AREAS, POINTS, IGNORED = ("Polygon", "Spline", "Rectangle"), ("Dot", "PointSet"), ("Measurement",)  # ASAP's types
 
@@ -23,16 +24,15 @@ def read_asap(path: Path) -> Iterator[Annotation]:
     vertices ordered by `Order`, commas allowed as decimal marks. Names that repeat get a number.
     Measurements are kept without area. Entities and DTDs are refused, as are shapes of unknown Type.
     """
+    content = content_of(path)
     try:
-        root = parse(path, forbid_dtd=True).getroot()
+        root = fromstring(content, forbid_dtd=True)  # at once: a long token that comes in parts is read anew with each
     except DefusedXmlException:
         raise AnnotationError(f"{path}: XML with a DTD or entities is refused; export it again from ASAP") from None
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); was the file moved?") from None
     except (ParseError, LookupError, ValueError) as error:  # the last two: encodings that are not known
         raise AnnotationError(f"{path}: not well-formed XML ({error}); export it again from ASAP") from None
-    if root is None or root.tag != "ASAP_Annotations":
-        found = None if root is None else root.tag
+    if root.tag != "ASAP_Annotations":
+        found = shortened(root.tag)
         raise AnnotationError(f"{path}: the root element is <{found}>, not <ASAP_Annotations>; export it from ASAP")
     names = Names()
     for element in root.iterfind("Annotations/Annotation"):
@@ -45,7 +45,9 @@ def _shapes(path: Path, name: str, group: str | None, element: Element, names: N
     kind = element.get("Type") or "Polygon"
     if kind not in (*AREAS, *POINTS, *IGNORED):
         known = ", ".join((*AREAS, *POINTS, *IGNORED))
-        raise AnnotationError(f"{path}: annotation {name!r} has the Type {kind!r}; convert it to one of {known}")
+        raise AnnotationError(
+            f"{path}: annotation {quoted(name)} has the Type {quoted(kind)}; convert it to one of {known}"
+        )
     vertices = _vertices(path, name, element)
     if kind in IGNORED:
         yield ignored(name, group, f"is of type {kind}")
@@ -63,9 +65,9 @@ def _vertices(path: Path, name: str, element: Element) -> list[tuple[float, floa
         try:
             order, x, y = (float(coordinate.attrib[key].replace(",", ".")) for key in ("Order", "X", "Y"))
         except (KeyError, ValueError) as error:
-            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else shortened(str(error))
             raise AnnotationError(
-                f"{path}: annotation {name!r}, vertex {number}: {reason}; export it again from ASAP"
+                f"{path}: annotation {quoted(name)}, vertex {number}: {reason}; export it again from ASAP"
             ) from None
         ordered.append((order, x, y))
     check_finite(path, name, ordered)

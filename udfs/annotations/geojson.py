@@ -10,9 +10,9 @@ from typing import Any
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from udfs.annotations.json_file import read_json, vertices
+from udfs.annotations.json_file import read_json, text_of, vertices
 from udfs.annotations.shapes import Annotation, Names, Ring, annotation, area, ignored
-from udfs.errors import AnnotationError
+from udfs.errors import AnnotationError, quoted
 
 OBJECTS = {  # what QuPath up to 0.2 gave as id, and what later versions give as objectType
     "PathAnnotationObject": "annotation",
@@ -46,7 +46,7 @@ def read_geojson(path: Path) -> Iterator[Annotation]:
             raise AnnotationError(f"{path}: feature {number} has properties that are no object; export it again")
         kind = _object_type(feature, properties)
         if kind == "annotation":
-            name = names.unique(_name(feature, properties))
+            name = names.unique(_name(path, feature, properties))
             yield from _shapes(path, name, _group(path, name, properties), feature.get("geometry"), names)
         else:
             others[kind] += 1
@@ -65,12 +65,14 @@ def _features(path: Path) -> list[Any]:
 
 def _object_type(feature: Json, properties: Json) -> str:
     given = properties.get("objectType") or properties.get("object_type") or feature.get("id")
-    return OBJECTS.get(str(given), str(given) if given in OBJECTS.values() else "annotation")
+    if not isinstance(given, str):
+        return "annotation"
+    return OBJECTS.get(given, given if given in OBJECTS.values() else "annotation")
 
 
-def _name(feature: Json, properties: Json) -> str:
-    known_by = feature.get("id")
-    return str(properties.get("name") or (None if known_by in OBJECTS else known_by) or "Annotation")
+def _name(path: Path, feature: Json, properties: Json) -> str:
+    known_by = text_of(path, feature.get("id") or "")
+    return text_of(path, properties.get("name") or (None if known_by in OBJECTS else known_by) or "Annotation")
 
 
 def _group(path: Path, name: str, properties: Json) -> str | None:
@@ -81,8 +83,10 @@ def _group(path: Path, name: str, properties: Json) -> str | None:
     if isinstance(given, list) and all(isinstance(each, str) for each in given):
         given = ": ".join(given)
     if not isinstance(given, str | None):
-        raise AnnotationError(f"{path}: annotation {name!r} has a classification that is no name; export it again")
-    return given or None
+        raise AnnotationError(
+            f"{path}: annotation {quoted(name)} has a classification that is no name; export it again"
+        )
+    return text_of(path, given) if given else None
 
 
 def _shapes(path: Path, name: str, group: str | None, geometry: Any, names: Names) -> Iterator[Annotation]:
@@ -104,8 +108,10 @@ def _parts(path: Path, name: str, geometry: Any) -> tuple[list[list[Ring]], Ring
         each = waiting.pop()
         kind = each.get("type") if isinstance(each, dict) else None
         coordinates = [] if kind is None else each.get("geometries" if kind == "GeometryCollection" else "coordinates")
-        if kind is None or not isinstance(coordinates, list):
-            raise AnnotationError(f"{path}: annotation {name!r} has no GeoJSON geometry; export it again from QuPath")
+        if not isinstance(kind, str) or not isinstance(coordinates, list):
+            raise AnnotationError(
+                f"{path}: annotation {quoted(name)} has no GeoJSON geometry; export it again from QuPath"
+            )
         if kind == "GeometryCollection":
             waiting += reversed(coordinates)
         elif kind in ("Point", "MultiPoint"):
@@ -116,13 +122,15 @@ def _parts(path: Path, name: str, geometry: Any) -> tuple[list[list[Ring]], Ring
         elif kind in LINES:
             has_lines = True
         else:
-            raise AnnotationError(f"{path}: annotation {name!r} is a {kind!r}, which GeoJSON does not know")
+            raise AnnotationError(f"{path}: annotation {quoted(name)} is a {quoted(kind)}, which GeoJSON does not know")
     return polygons, points, has_lines
 
 
 def _list(path: Path, name: str, rings: Any) -> list[Any]:
     if not isinstance(rings, list):
-        raise AnnotationError(f"{path}: annotation {name!r} has a polygon without rings; export it again from QuPath")
+        raise AnnotationError(
+            f"{path}: annotation {quoted(name)} has a polygon without rings; export it again from QuPath"
+        )
     return rings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from udfs.annotations.json_file import read_json, vertices
+from udfs.annotations.json_file import read_json, text_of, vertices
 from udfs.annotations.shapes import Annotation, Names, annotation, area
 from udfs.errors import AnnotationError
 
@@ -27,5 +27,5 @@ def read_ncrf(path: Path) -> Iterator[Annotation]:
         if not isinstance(polygons, list) or not all(isinstance(each, dict) for each in polygons):
             raise AnnotationError(f"{path}: {kind!r} is not a list of polygons; convert it again")
         for polygon in polygons:
-            name = names.unique(str(polygon.get("name") or "Annotation"))
+            name = names.unique(text_of(path, polygon.get("name") or "Annotation"))
             yield annotation(name, group, *area(path, name, vertices(path, name, polygon.get("vertices"))))

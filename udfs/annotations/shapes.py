@@ -9,7 +9,8 @@ from pathlib import Path
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from udfs.errors import AnnotationError
+from udfs.annotations.tangles import Edges, edges, is_crowded, is_tangled
+from udfs.errors import AnnotationError, quoted, shortened
 
 FARTHEST = 1e9  # level-0 px; no vertex of a slide lies beyond
 
@@ -61,7 +62,9 @@ class Names:
 def check_finite(path: Path, name: str, vertices: Iterable[Iterable[float]]) -> None:
     """Raise AnnotationError for a vertex that no slide can hold."""
     if not all(abs(value) < FARTHEST for vertex in vertices for value in vertex):  # also false for NaN
-        raise AnnotationError(f"{path}: annotation {name!r} has a vertex that no slide can hold; mend or remove it")
+        raise AnnotationError(
+            f"{path}: annotation {quoted(name)} has a vertex that no slide can hold; mend or remove it"
+        )
 
 
 def area(path: Path, name: str, ring: Ring, holes: Sequence[Ring] = ()) -> tuple[BaseGeometry, str | None]:
@@ -71,6 +74,17 @@ def area(path: Path, name: str, ring: Ring, holes: Sequence[Ring] = ()) -> tuple
     """
     for each in (ring, *holes):
         check_finite(path, name, each)
+    lines = edges((ring, *holes))
+    if is_crowded(lines):
+        raise AnnotationError(f"{path}: annotation {quoted(name)} crosses itself all over; draw it again")
+    try:
+        return _area(path, name, ring, holes, lines)
+    except shapely.GEOSException as error:
+        why = shortened(str(error))
+        raise AnnotationError(f"{path}: annotation {quoted(name)} is no outline ({why}); draw it again") from None
+
+
+def _area(path: Path, name: str, ring: Ring, holes: Sequence[Ring], lines: Edges) -> tuple[BaseGeometry, str | None]:
     if all(len(set(each)) >= 3 for each in (ring, *holes)):
         polygon = shapely.Polygon(ring, holes)
         if polygon.is_valid:
@@ -78,6 +92,8 @@ def area(path: Path, name: str, ring: Ring, holes: Sequence[Ring] = ()) -> tuple
         reason = f"repaired: {shapely.is_valid_reason(polygon)}"
     else:
         reason = "repaired: a hole has fewer than three vertices"
+    if is_tangled(lines):
+        raise AnnotationError(f"{path}: annotation {quoted(name)} crosses itself all over; draw it again")
     outside, note = _outline(ring)
     if outside.is_empty:
         return outside, note

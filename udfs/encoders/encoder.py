@@ -124,10 +124,13 @@ def _run(file: OnnxFile, session: Session, facts: Mapping[str, Any], pixels: Pix
     except runtime_errors() as error:
         why = f"{session.provider} cannot run it ({summary(error)})"
         raise EncoderError(f"{file.path}: {why}; export it again") from error
-    if not isinstance(output, np.ndarray) or len(output) != len(pixels):
+    if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiub":
+        raise EncoderError(f"{file.path}: its output is no array of numbers; export the embedding alone")
+    if output.shape[:1] != pixels.shape[:1]:
         raise EncoderError(f"{file.path}: {len(pixels)} images did not give as many embeddings; export it for a batch")
     check_features(file.path, output.shape)
-    features = _pool(file, output).astype(np.float32, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused below
+        features = _pool(file, output).astype(np.float32, copy=False)
     if not np.isfinite(features).all():
         raise EncoderError(f"{file.path}: its output is not finite; check scale, mean, std and precision")
     return features

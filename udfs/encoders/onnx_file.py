@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from udfs.errors import EncoderError
+from udfs.errors import EncoderError, quoted, shortened
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+    from google.protobuf.message import Message
+    from onnx import GraphProto, ModelProto, ValueInfoProto
 
 MAX_INPUT_PX = 2048
 MAX_BATCH = 256  # patches in a slice of a stage's input; a larger run would be mostly padding
+MAX_BYTES = 2**31  # of an ONNX file: Protocol Buffers end there
 MAX_DIMS = 16_384  # more is an image that was flattened, not an embedding
 
 Dimension = int | str | None  # fixed, named, or left open
@@ -44,23 +47,35 @@ def inspect(path: Path) -> OnnxFile:
 
     Raises EncoderError naming file and remedy when it cannot be an encoder.
     """
+    from onnx import NodeProto
+
     model = _parse(path)
-    image = _only_input(path, model.graph)
-    dtype, layout, (batch, height, width) = _image_shape(path, image)
-    _check_output(path, model.graph)
-    operations = {node.op_type for node in _nodes(model.graph)}
-    return OnnxFile(
-        path=path,
-        sha256=_digest(path, model),
-        input_name=image.name,
-        dtype=dtype,
-        layout=layout,
-        batch=batch,
-        height=height,
-        width=width,
-        is_quantised=not operations.isdisjoint(_QUANTISED),
-        is_half=any(tensor.data_type in (10, 16) for tensor in model.graph.initializer),  # FLOAT16, BFLOAT16
-    )
+    with _as_text(path):
+        image = _only_input(path, model.graph)
+        dtype, layout, (batch, height, width) = _image_shape(path, image)
+        _check_output(path, model.graph)
+        operations = {node.op_type for node in _all(NodeProto, model)}
+        return OnnxFile(
+            path=path,
+            sha256=_digest(path, model),
+            input_name=image.name,
+            dtype=dtype,
+            layout=layout,
+            batch=batch,
+            height=height,
+            width=width,
+            is_quantised=not operations.isdisjoint(_QUANTISED),
+            is_half=any(tensor.data_type in (10, 16) for tensor in model.graph.initializer),  # FLOAT16, BFLOAT16
+        )
+
+
+@contextmanager
+def _as_text(path: Path) -> Iterator[None]:
+    """An EncoderError in the place of what reading a name that is no text raises."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise EncoderError(f"{path}: a name in it is not UTF-8 text, so it is damaged; export it again") from None
 
 
 def _parse(path: Path) -> ModelProto:
@@ -68,9 +83,14 @@ def _parse(path: Path) -> ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except OSError as error:
-        raise EncoderError(f"{path}: {error.strerror}; give the path of an ONNX file") from None
+        if path.exists() and not path.is_file():  # a device or a pipe would be read for ever
+            raise EncoderError(f"{path}: not a file; give the path of an ONNX file")
+        if path.stat().st_size > MAX_BYTES:
+            raise EncoderError(f"{path}: larger than 2 GB, as no ONNX file is; export it with its weights beside it")
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        why = error.strerror if isinstance(error, OSError) else error
+        raise EncoderError(f"{path}: {why}; give the path of an ONNX file") from None
     except DecodeError:
         raise EncoderError(f"{path}: not an ONNX file; export the model with torch.onnx or the like") from None
     if not model.graph.node:
@@ -82,7 +102,7 @@ def _only_input(path: Path, graph: GraphProto) -> ValueInfoProto:
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs) or "none"
+        names = ", ".join(shortened(value.name) for value in inputs[:10]) or "none"
         raise EncoderError(f"{path}: one input is needed, an image, but it has {names}; export the image encoder alone")
     image: ValueInfoProto = inputs[0]
     return image
@@ -99,17 +119,18 @@ def _dimensions(value: ValueInfoProto) -> tuple[Dimension, ...] | None:
 def _image_shape(path: Path, image: ValueInfoProto) -> tuple[str, str, tuple[Dimension, Dimension, Dimension]]:
     from onnx import TensorProto
 
-    kind = TensorProto.DataType.Name(image.type.tensor_type.elem_type)
+    number, name = image.type.tensor_type.elem_type, shortened(image.name)
+    kind = TensorProto.DataType.Name(number) if number in TensorProto.DataType.values() else f"of kind {number}"
     if kind not in _DTYPES:
-        raise EncoderError(f"{path}: input {image.name} is {kind}; export it for {', '.join(_DTYPES)}")
+        raise EncoderError(f"{path}: input {name} is {kind}; export it for {', '.join(_DTYPES)}")
     match _dimensions(image):
         case (batch, 3, height, width):
             layout = "nchw"
         case (batch, height, width, 3):
             layout = "nhwc"
         case shape:
-            found = "no shape" if shape is None else f"shape {shape}"
-            raise EncoderError(f"{path}: input {image.name} has {found}; export it for (n, 3, h, w) or (n, h, w, 3)")
+            found = "no shape" if shape is None else f"shape {_shown(shape)}"
+            raise EncoderError(f"{path}: input {name} has {found}; export it for (n, 3, h, w) or (n, h, w, 3)")
     if isinstance(batch, int) and batch > MAX_BATCH:
         raise EncoderError(f"{path}: it takes {batch:,} images at once, at most {MAX_BATCH}; export it for any batch")
     return _DTYPES[kind], layout, (batch, height, width)
@@ -117,9 +138,10 @@ def _image_shape(path: Path, image: ValueInfoProto) -> tuple[str, str, tuple[Dim
 
 def _check_output(path: Path, graph: GraphProto) -> None:
     """Refuse what is known before any run not to be an embedding."""
-    names = [value.name for value in graph.output]
+    names = [shortened(value.name) for value in graph.output]
     if len(names) != 1:
-        raise EncoderError(f"{path}: one output is needed, but it has {', '.join(names)}; export the embedding alone")
+        has = ", ".join(names[:10]) or "none"
+        raise EncoderError(f"{path}: one output is needed, but it has {has}; export the embedding alone")
     shape = _dimensions(graph.output[0])
     if shape is not None:
         check_features(path, shape)
@@ -129,28 +151,32 @@ def check_features(path: Path, shape: tuple[Dimension, ...]) -> None:
     """Raise EncoderError unless `shape` can be that of embeddings, or of feature maps to be pooled."""
     if len(shape) not in (2, 4):
         remedy = "export the pooled embedding (n, dims), or feature maps of rank 4"
-        raise EncoderError(f"{path}: output of rank {len(shape)}, {shape}; {remedy}")
-    largest = max((dim for dim in shape[1:] if isinstance(dim, int)), default=1)
+        raise EncoderError(f"{path}: output of rank {len(shape)}, {_shown(shape)}; {remedy}")
+    sizes = [dim for dim in shape[1:] if isinstance(dim, int)] or [1]
+    if min(sizes) < 1:
+        raise EncoderError(f"{path}: its output {_shown(shape)} holds no numbers; export the embedding")
+    largest = max(sizes)
     if largest > MAX_DIMS:
         raise EncoderError(f"{path}: {largest:,} numbers for each image, at most {MAX_DIMS:,}; export it with pooling")
 
 
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """The nodes of a graph and of the graphs inside them."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs]:
-                yield from _nodes(inner)
+def _shown(shape: tuple[Dimension, ...]) -> str:
+    """A shape for a message."""
+    return shortened(str(shape[:10]))
 
 
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from [attribute.t, *attribute.tensors]
-            for inner in [attribute.g, *attribute.graphs]:
-                yield from _tensors(inner)
+def _all(kind: type[Message], message: Message) -> Iterator[Any]:
+    """All messages of that kind in one, however deep: in graphs, the graphs and functions in them, sparse tensors."""
+    from onnx import TensorProto
+
+    if isinstance(message, kind):
+        yield message
+    if isinstance(message, TensorProto):  # the largest, with none but numbers in them
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if hasattr(value, "__len__") else [value]:
+                yield from _all(kind, inner)
 
 
 def external_data(path: Path) -> list[str]:
@@ -158,7 +184,9 @@ def external_data(path: Path) -> list[str]:
 
     Raises EncoderError when one lies elsewhere, or is missing.
     """
-    return _external_data(path, _parse(path))
+    model = _parse(path)
+    with _as_text(path):
+        return _external_data(path, model)
 
 
 def _external_data(path: Path, model: ModelProto) -> list[str]:
@@ -166,15 +194,22 @@ def _external_data(path: Path, model: ModelProto) -> list[str]:
 
     folder = path.parent.resolve()
     locations = set()
-    for tensor in _tensors(model.graph):
+    for tensor in _all(TensorProto, model):
         if tensor.data_location == TensorProto.EXTERNAL:
             entries = {entry.key: entry.value for entry in tensor.external_data}
             locations.add(entries.get("location", ""))
     for location in sorted(locations):
-        held = (folder / location).resolve()
-        if not held.is_relative_to(folder) or not held.is_file():
-            raise EncoderError(f"{path}: its weights are in '{location}', which is not beside it; copy them together")
+        if not _is_beside(folder, location):
+            raise EncoderError(f"{path}: its weights are in {quoted(location)}, not beside it; copy them together")
     return sorted(locations)
+
+
+def _is_beside(folder: Path, location: str) -> bool:
+    try:
+        held = (folder / location).resolve()
+        return held.is_relative_to(folder) and held.is_file()
+    except (OSError, RuntimeError, ValueError):  # names that no file can have, and links that go round in circles
+        return False
 
 
 def _digest(path: Path, model: ModelProto) -> str:

@@ -17,6 +17,7 @@ from udfs.encoders.onnx_file import MAX_INPUT_PX, OnnxFile
 from udfs.errors import EncoderError
 
 Pixels = NDArray[np.uint8]
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NORMALISATION = {"scale": 1.0, "mean": 0.0, "std": 1.0}
 
 
@@ -69,9 +70,9 @@ def _numbers(file: OnnxFile, key: str, given: Mapping[str, object]) -> list[floa
     """Three numbers, one for each channel, from three or one."""
     value = given.get(key, _NORMALISATION[key])
     values = [*value] if isinstance(value, Sequence) and not isinstance(value, str) else [value] * 3
-    numbers = [float(number) for number in values if isinstance(number, int | float) and np.isfinite(number)]
+    numbers = [float(each) for each in values if isinstance(each, int | float) and abs(each) <= FLOAT32_MAX]
     if len(numbers) != 3 or len(values) != 3:
         raise EncoderError(f"{file.path}: {key} is {value!r}; give one number, or one each for R, G, B")
-    if key == "std" and 0 in numbers:
+    if key == "std" and 0 in np.float32(numbers):
         raise EncoderError(f"{file.path}: a std of 0 divides by zero; give the one that it was trained with")
     return numbers

@@ -1,0 +1,310 @@
+"""Annotations, manifests and lists of coordinates from strangers: refused in a sentence, other files unharmed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confined import confined_command
+from support import Answer, TestLake, asap, write_slide
+from test_bad_input import refused
+
+from udfs.annotations import content
+
+SOUND = asap([("Tumor", (10, 10, 50, 50))])
+LAUGHS = (
+    '<!DOCTYPE l [<!ENTITY a0 "ha">'
+    + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
+    + "]><ASAP_Annotations><Annotations>&a11;</Annotations></ASAP_Annotations>"
+)
+ENTITY = (
+    '<!DOCTYPE l [<!ENTITY x SYSTEM "file://{}">]><ASAP_Annotations><Annotations>&x;</Annotations></ASAP_Annotations>'
+)
+OUTSIDE = '<!DOCTYPE ASAP_Annotations SYSTEM "{}"><ASAP_Annotations/>'
+PARAMETER = '<!DOCTYPE l [<!ENTITY % p SYSTEM "{}"> %p;]><ASAP_Annotations/>'
+
+
+def feature(geometry: object, **more: object) -> str:
+    return json.dumps({"type": "Feature", "geometry": geometry, "properties": {}, **more})
+
+
+def ring(x: object) -> str:
+    return feature({"type": "Polygon", "coordinates": [[[0, 0], [9, x], [9, 9]]]})
+
+
+def corner(x: str) -> str:
+    return SOUND.replace('X="10"', f'X="{x}"', 1)
+
+
+HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
+    "billion laughs": (".xml", LAUGHS, "DTD or entities is refused"),
+    "external entity": (".xml", ENTITY, "DTD or entities is refused"),
+    "external DTD": (".xml", OUTSIDE, "DTD or entities is refused"),
+    "parameter entity": (".xml", PARAMETER, "DTD or entities is refused"),
+    "unknown encoding": (".xml", '<?xml version="1.0" encoding="rot13"?><ASAP_Annotations/>', "not well-formed"),
+    "half of UTF-16": (".xml", SOUND.encode("utf-16")[:-1], "not well-formed"),
+    "NUL": (".xml", SOUND.replace("Tumor", "Tu\0mor"), "not well-formed"),
+    "root of several lines": (".xml", '<x xmlns="&#10;&#10;a"/>', "the root element is"),
+    "long root": (".xml", f"<{'x' * 100_000}/>", "the root element is"),
+    "corner NaN": (".xml", corner("nan"), "no slide can hold"),
+    "corner infinite": (".xml", corner("inf"), "no slide can hold"),
+    "corner 1e308": (".xml", corner("1e308"), "no slide can hold"),
+    "corner beyond numbers": (".xml", corner("9" * 5000), "no slide can hold"),
+    "corner of words": (".xml", corner("x" * 5000), "could not convert"),
+    "type of many words": (".xml", SOUND.replace("Polygon", "x" * 5000), "has the Type"),
+    "ring NaN": (".geojson", ring(float("nan")), "no slide can hold"),
+    "ring infinite": (".geojson", ring(float("inf")), "no slide can hold"),
+    "ring 1e308": (".geojson", ring(1e308), "no slide can hold"),
+    "id is a list": (".geojson", feature(None, id=[1]), "no text"),
+    "id is an object": (".geojson", feature(None, id={"a": 1}), "no text"),
+    "name is a list": (".geojson", feature(None, properties={"name": [[]]}), "no text"),
+    "half a character": (".geojson", '{"type":"Feature","geometry":null,"properties":{"name":"\\ud800"}}', "no text"),
+    "half a class": (".geojson", '{"type":"Feature","properties":{"classification":"\\udfff"}}', "no text"),
+    "type is a list": (".geojson", feature({"type": ["Polygon"], "coordinates": []}), "no GeoJSON geometry"),
+    "no kind known": (".geojson", feature({"type": "x" * 5000, "coordinates": []}), "does not know"),
+    "long name": (".geojson", feature({"type": "x", "coordinates": []}, id="n" * 10_000), "does not know"),
+    "number without end": (".geojson", f"[{'9' * 10_000}]", "not well-formed JSON"),
+    "UTF-16": (".geojson", "[]".encode("utf-16"), "not UTF-8 text"),
+    "binary": (".json", bytes(range(256)), "not UTF-8 text"),
+    "compressed": (".json", gzip.compress(b"[]"), "not UTF-8 text"),
+    "name of numbers": (".json", '{"positive": [{"name": {"a": 1}, "vertices": []}]}', "no text"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_annotation_is_a_failed_row_beside_sound_ones(kind: str, lake: TestLake, tmp_path: Path) -> None:
+    ending, text, reason = HOSTILE[kind]
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret")
+    path = tmp_path / f"bad{ending}"
+    path.write_bytes(text if isinstance(text, bytes) else text.replace("{}", str(secret), 1).encode())
+    (tmp_path / "good.xml").write_text(SOUND)
+    answer = lake("ingest", "--annotations", str(tmp_path / "*.xml"), "--annotations", str(path))
+    refused(answer, str(path), reason)
+    assert len(answer.err.splitlines()[0]) < 1200
+    ledger = lake.read("runs").filter(stage="annotations").sort("slide_id").select("slide_id", "status", "rows").rows()
+    assert ledger == [("bad", "failed", 0), ("good", "ok", 1)]
+    assert lake.read("annotations")["slide_id"].to_list() == ["good"]
+    assert "the secret" not in answer.err + str(lake.read("runs").to_dicts())
+
+
+def test_rings_without_area_and_points_twice_are_kept_and_said_to_be(lake: TestLake, tmp_path: Path) -> None:
+    rings = {
+        "empty": [],
+        "point": [[1, 1]] * 9,
+        "line": [[0, 0], [5, 5], [0, 0], [5, 5]],
+        "twice": [[0, 0], [0, 0], [9, 0], [9, 0], [9, 9], [9, 9]],
+        "bow": [[0, 0], [9, 9], [9, 0], [0, 9]],
+        "speck": [[1e-300, 0], [0, 1e-300], [1e-300, 1e-300]],
+        "far": [[-9e8, -9e8], [9e8, -9e8], [9e8, 9e8]],
+    }
+    positive = [{"name": name, "vertices": corners} for name, corners in rings.items()]
+    (tmp_path / "one.json").write_text(json.dumps({"positive": positive}))
+    lake.ok("ingest", "--annotations", str(tmp_path / "one.json"))
+    notes = dict(lake.read("annotations").select("annotation_id", "note").rows())
+    assert notes["empty"] == notes["point"] == notes["line"] == "has fewer than three vertices: ignored"
+    assert notes["twice"] is notes["far"] is None
+    assert notes["bow"].startswith("repaired: Self-intersection")
+    lake.ok("check")
+
+
+def test_devices_pipes_and_folders_are_not_read(lake: TestLake, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.xml")
+    refused(lake("ingest", "--annotations", str(tmp_path / "pipe.xml")), str(tmp_path / "pipe.xml"), "not a file")
+    os.mkfifo(tmp_path / "pipe.csv")
+    before = lake.versions()
+    for path in (tmp_path / "pipe.csv", Path("/dev/zero"), tmp_path):
+        refused(lake("ingest", "--manifest", str(path)), str(path), "not a file")
+        refused(lake("ingest", "--coords-tumor", str(path)), str(path), "no such coordinate list")
+    assert lake.versions() == before
+
+
+def test_an_annotation_file_that_is_too_large_is_not_read(lake: TestLake, tmp_path: Path) -> None:
+    (tmp_path / "large.geojson").touch()
+    os.truncate(tmp_path / "large.geojson", content.LARGEST + 1)
+    answer = lake("ingest", "--annotations", str(tmp_path / "large.geojson"))
+    refused(answer, "large.geojson", "256 MB", "without cells and detections")
+
+
+def zigzag(count: int) -> str:
+    """A ring that crosses itself in some count²/4 places."""
+    corners = [[number * 1000 // count, number % 2 * 1000] for number in range(count)]
+    across = [[number % 2 * 1000, number * 1000 // count] for number in range(count)]
+    return feature({"type": "Polygon", "coordinates": [corners + across]})
+
+
+BOMBS: dict[str, Callable[[], str]] = {
+    "nested lists": lambda: "[" * 50_000_000 + "]" * 50_000_000,
+    "nested objects": lambda: '{"type":' * 12_500_000,
+    "empty lists": lambda: "[" + "[]," * 33_000_000 + "[]]",
+    "nested geometries": lambda: feature(None).replace(
+        "null", '{"type":"GeometryCollection","geometries":[' * 2_000_000
+    ),
+    "many corners": lambda: feature({"type": "Point", "coordinates": []}).replace(
+        "[]", "[" + "0.1," * 25_000_000 + "0]"
+    ),
+    "one text": lambda: feature(None, id="x" * 100_000_000),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_hundred_megabytes_of_geojson_end_in_a_sentence_within_bounds(
+    kind: str, lake: TestLake, tmp_path: Path
+) -> None:
+    (tmp_path / "bomb.geojson").write_text(BOMBS[kind]())
+    (tmp_path / "good.xml").write_text(SOUND)
+    words = ("ingest", "--annotations", str(tmp_path / "*.geojson"), "--annotations", str(tmp_path / "good.xml"))
+    answer = confined_command(*words, "--lake", str(lake.root), gigabytes=6)
+    harmless = kind in ("many corners", "one text")
+    _ended(answer, lake, "bomb", harmless=harmless)
+
+
+XML_BOMBS: dict[str, Callable[[], str]] = {
+    "nested elements": lambda: "<a>" * 14_000_000 + "</a>" * 14_000_000,
+    "many elements": lambda: "<ASAP_Annotations>" + "<a/>" * 25_000_000 + "</ASAP_Annotations>",
+    "one attribute": lambda: f'<ASAP_Annotations a="{"x" * 100_000_000}"/>',
+    "one comment": lambda: f"<ASAP_Annotations><!--{'x' * 100_000_000}--></ASAP_Annotations>",
+    "many attributes": lambda: "<ASAP_Annotations " + " ".join(f'a{i}=""' for i in range(5_000_000)) + "/>",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", XML_BOMBS)
+def test_a_hundred_megabytes_of_xml_end_in_a_sentence_within_bounds(kind: str, lake: TestLake, tmp_path: Path) -> None:
+    (tmp_path / "bomb.xml").write_text(XML_BOMBS[kind]())
+    (tmp_path / "good.xml").write_text(SOUND)
+    answer = confined_command("ingest", "--annotations", str(tmp_path / "*.xml"), "--lake", str(lake.root), gigabytes=6)
+    _ended(answer, lake, "bomb", harmless=kind != "nested elements")
+
+
+def _ended(answer: Answer, lake: TestLake, slide_id: str, *, harmless: bool) -> None:
+    """Either the bomb is a failed row, in a sentence, or it was read as what it is; the good file is there."""
+    assert "Traceback" not in answer.err
+    status = dict(lake.read("runs").filter(stage="annotations").select("slide_id", "status").rows())
+    assert status["good"] == "ok"
+    assert status[slide_id] in ({"failed", "empty", "ok"} if harmless else {"failed"})
+    assert answer.status == (1 if status[slide_id] == "failed" else 0), answer.err
+    if status[slide_id] == "failed":
+        refused(answer, slide_id, "export")
+
+
+@pytest.mark.slow
+def test_an_outline_that_crosses_itself_everywhere_ends_within_bounds(lake: TestLake, tmp_path: Path) -> None:
+    (tmp_path / "bow.geojson").write_text(zigzag(100_000))
+    (tmp_path / "good.xml").write_text(SOUND)
+    words = ("ingest", "--annotations", str(tmp_path / "*.geojson"), "--annotations", str(tmp_path / "good.xml"))
+    answer = confined_command(*words, "--lake", str(lake.root), gigabytes=6)
+    refused(answer, "bow.geojson", "crosses itself all over", "draw it again")
+    assert lake.read("annotations")["slide_id"].to_list() == ["good"]
+
+
+MANIFESTS: dict[str, tuple[bytes, str]] = {
+    "compressed": (gzip.compress(b"slide_id\n" * 10_000_000), "no UTF-8 text"),
+    "deflated": (b"x\x01" + b"\x00" * 10, "bytes that are no text"),
+    "UTF-16": ("slide_id\none\n".encode("utf-16"), "no UTF-8 text"),
+    "NUL": (b"slide_id\no\0ne\n", "bytes that are no text"),
+    "binary": (bytes(range(256)), "no UTF-8 text"),
+    "empty": (b"", "cannot be read"),
+    "no rows of a column": (b"slide_id,slide_id\none,two\n", "this one has"),
+    "unknown column": (b"slide_id,surname\none,Smith\n", "this one has"),
+    "one long line": (b"x" * 50_000_000, "this one has"),
+    "many columns": (b"a," * 100_000, "this one has"),
+    "torn quote": (b'slide_id,path\n"one,one.tif\n', "manifest"),
+    "more fields": (b"slide_id\none,two,three\n", "cannot be read"),
+    "formula": (b"slide_id,path\n\"=cmd|' /C calc'!A0\",one.tif\n", "is a formula"),
+    "formula of a patient": (b'path,patient_id\none.tif,"@SUM(1+1)"\n', "is a formula"),
+    "formula of a label": (b"path,label\none.tif,+1+1\n", "is a formula"),
+    "long split": (b"slide_id,split\none," + b"x" * 10_000_000 + b"\n", "must be one of"),
+    "mpp of words": (b"slide_id,mpp\none," + b"x" * 10_000_000 + b"\n", "mpp must be a number"),
+    "address without host": (b"path\nhttps:///a.tif\n", "names no host"),
+    "address in brackets": (b"path\nhttp://[a.tif\n", "not an address"),
+    "address of elsewhere": (b"path\nfile:///etc/passwd\n", "copy these"),
+    "address with a secret": (b"path\nhttps://me:secret@host/a.tif\n", "carries a user or password"),
+}
+
+
+@pytest.mark.parametrize("kind", MANIFESTS)
+def test_a_hostile_manifest_is_refused_and_nothing_is_written(kind: str, lake: TestLake, tmp_path: Path) -> None:
+    text, reason = MANIFESTS[kind]
+    write_slide(tmp_path / "one.tif")
+    (tmp_path / "manifest.csv").write_bytes(text)
+    before = lake.versions()
+    answer = lake("ingest", str(tmp_path / "one.tif"), "--manifest", str(tmp_path / "manifest.csv"))
+    refused(answer, reason)
+    assert len(answer.err) < 1200
+    assert "secret" not in answer.err
+    assert lake.versions() == before
+
+
+def test_a_manifest_with_a_byte_order_mark_and_odd_names_is_read(lake: TestLake, tmp_path: Path) -> None:
+    write_slide(tmp_path / "one [1].tif")
+    rows = "slide_id,path\n../../😀,one [1].tif\n"
+    (tmp_path / "manifest [1].csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
+    lake.ok("ingest", "--manifest", str(tmp_path / "manifest [1].csv"))
+    assert lake.read("slides")["slide_id"].to_list() == ["../../😀"]
+
+
+COORDINATES: dict[str, bytes] = {
+    "compressed": gzip.compress(b"one,1,2\n" * 1_000_000),
+    "UTF-16": "one,1,2\n".encode("utf-16"),
+    "binary": bytes(range(256)),
+    "NUL": b"one,\0,2\n",
+    "one long line": b"x" * 50_000_000,
+    "a long field": b"x" * 50_000_000 + b",1,2\n",
+    "NaN": b"one,nan,2\n",
+    "infinite": b"one,1,-inf\n",
+    "1e308": b"one,1e308,2\n",
+    "nothing": b"one,,2\n",
+    "no slide": b",1,2\n",
+}
+
+
+@pytest.mark.parametrize("kind", COORDINATES)
+def test_a_hostile_list_of_coordinates_is_refused_and_nothing_is_written(
+    kind: str, lake: TestLake, tmp_path: Path
+) -> None:
+    name = "centres.csv.gz" if kind == "compressed" else "centres.csv"
+    (tmp_path / name).write_bytes(COORDINATES[kind])
+    before = lake.versions()
+    answer = lake("ingest", "--coords-tumor", str(tmp_path / name))
+    refused(answer, name)
+    assert len(answer.err) < 1200
+    assert lake.versions() == before
+
+
+def test_a_list_of_coordinates_may_have_any_name_and_a_byte_order_mark(lake: TestLake, tmp_path: Path) -> None:
+    (tmp_path / "a[1]*?.csv").write_bytes(b"\xef\xbb\xbfone,1,2\n")
+    lake.ok("ingest", "--coords-tumor", str(tmp_path / "a[1]*?.csv"))
+    assert lake.read("annotations").select("slide_id", "annotation_id").rows() == [("one", "1.0,2.0")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--region", "nan,nan,nan,nan"],
+        ["--region", "0,0,inf,5"],
+        ["--region", "1e308,0,1e308,1e308"],
+        ["--mpp", "nan"],
+        ["--mpp", "0"],
+        ["--mpp", "inf"],
+        ["--patch-px", "0"],
+        ["--patch-px", "2000000000"],
+        ["--stride-px", "99999999999999999999"],
+        ["--stride-px", "0"],
+        ["--min-tissue", "nan"],
+        ["--tissue-od", "nan"],
+        ["--tissue-od", "-1"],
+        ["--label-rule", "covered>=nan"],
+        ["--label-rule", "'; drop table slides; --"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_make_no_sense_are_refused_and_nothing_is_written(full_lake: TestLake, words: list[str]) -> None:
+    before = full_lake.versions()
+    refused(full_lake("run", "--encoder", "tiny", *words), words[0])
+    assert full_lake.versions() == before
