@@ -88,6 +88,16 @@ def run_command(*words: str) -> Answer:
     return Answer(status, out.getvalue(), err.getvalue())
 
 
+def refused(answer: Answer, *words: str) -> None:
+    """The answer is one line of refusal that holds all the words, and no traceback."""
+    lines = [line for line in answer.err.splitlines() if line.startswith(("histolake:", "failed:"))]
+    assert answer.status == 1, answer
+    assert len(lines) == 1, answer.err
+    for word in words:
+        assert word in lines[0]
+    assert "Traceback" not in answer.err
+
+
 @dataclass
 class TestLake:
     """A lake and the command line on it."""

@@ -9,20 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import tifffile
-from support import SHARED, Answer, TestLake, run_command, write_slide
+from support import SHARED, TestLake, refused, run_command, write_slide
 
 from lake import store
 from lake.tables import TABLES
-
-
-def refused(answer: Answer, *words: str) -> None:
-    """The answer is one line of refusal that holds all the words, and no traceback."""
-    lines = [line for line in answer.err.splitlines() if line.startswith(("histolake:", "failed:"))]
-    assert answer.status == 1, answer
-    assert len(lines) == 1, answer.err
-    for word in words:
-        assert word in lines[0]
-    assert "Traceback" not in answer.err
 
 
 def test_no_slide_matches(lake: TestLake, tmp_path: Path) -> None:

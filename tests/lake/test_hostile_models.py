@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
-from support import TestLake
-from test_bad_input import refused
+from support import TestLake, refused
 
 from lake import mlflow_place, model_files, models, skops_file, store
 from lake.model_files import ONNX, SKOPS, HeadFile

@@ -374,8 +374,8 @@ def test_an_unsafe_connection_is_refused(server: SlideServer) -> None:
     [
         "https://host/a.svs?X-Amz-Signature=secret",
         "https://host/a.svs#secret",
-        "https://user:secret@host/a.svs",
-        "s3://key:secret@bucket/a.svs",
+        "https://user:secret@host/a.svs",  # pragma: allowlist secret
+        "s3://key:secret@bucket/a.svs",  # pragma: allowlist secret
     ],
 )
 def test_an_address_with_a_secret_is_refused_without_repeating_it(server: SlideServer, address: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,37 +49,27 @@ def inspect(path: Path) -> OnnxFile:
     from onnx import NodeProto
 
     model = _parse(path)
-    with _as_text(path):
-        image = _only_input(path, model.graph)
-        dtype, layout, (batch, height, width) = _image_shape(path, image)
-        _check_output(path, model.graph)
-        operations = {node.op_type for node in _all(NodeProto, model)}
-        return OnnxFile(
-            path=path,
-            sha256=_digest(path, model),
-            input_name=image.name,
-            dtype=dtype,
-            layout=layout,
-            batch=batch,
-            height=height,
-            width=width,
-            is_quantised=not operations.isdisjoint(_QUANTISED),
-            is_half=any(tensor.data_type in (10, 16) for tensor in model.graph.initializer),  # FLOAT16, BFLOAT16
-        )
-
-
-@contextmanager
-def _as_text(path: Path) -> Iterator[None]:
-    """An EncoderError in the place of what reading a name that is no text raises."""
-    try:
-        yield
-    except UnicodeDecodeError:
-        raise EncoderError(f"{path}: a name in it is not UTF-8 text, so it is damaged; export it again") from None
+    image = _only_input(path, model.graph)
+    dtype, layout, (batch, height, width) = _image_shape(path, image)
+    _check_output(path, model.graph)
+    operations = {node.op_type for node in _all(NodeProto, model)}
+    return OnnxFile(
+        path=path,
+        sha256=_digest(path, model),
+        input_name=image.name,
+        dtype=dtype,
+        layout=layout,
+        batch=batch,
+        height=height,
+        width=width,
+        is_quantised=not operations.isdisjoint(_QUANTISED),
+        is_half=any(tensor.data_type in (10, 16) for tensor in model.graph.initializer),  # FLOAT16, BFLOAT16
+    )
 
 
 def _parse(path: Path) -> ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError, Message
 
     try:
         if path.exists() and not path.is_file():  # a device or a pipe would be read for ever
@@ -95,7 +84,16 @@ def _parse(path: Path) -> ModelProto:
         raise EncoderError(f"{path}: not an ONNX file; export the model with torch.onnx or the like") from None
     if not model.graph.node:
         raise EncoderError(f"{path}: not an ONNX file, or an empty one; export the model with torch.onnx or the like")
+    if any(isinstance(name, bytes) for each in _all(Message, model) for name in _texts(each)):
+        raise EncoderError(f"{path}: a name in it is not UTF-8 text, so it is damaged; export it again")
     return model
+
+
+def _texts(message: Message) -> Iterator[str | bytes]:
+    """The fields of a message that should be text: of damaged ones Protocol Buffers gives the bytes."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            yield from [value] if isinstance(value, str | bytes) else value
 
 
 def _only_input(path: Path, graph: GraphProto) -> ValueInfoProto:
@@ -184,9 +182,7 @@ def external_data(path: Path) -> list[str]:
 
     Raises EncoderError when one lies elsewhere, or is missing.
     """
-    model = _parse(path)
-    with _as_text(path):
-        return _external_data(path, model)
+    return _external_data(path, _parse(path))
 
 
 def _external_data(path: Path, model: ModelProto) -> list[str]:
@@ -197,7 +193,7 @@ def _external_data(path: Path, model: ModelProto) -> list[str]:
     for tensor in _all(TensorProto, model):
         if tensor.data_location == TensorProto.EXTERNAL:
             entries = {entry.key: entry.value for entry in tensor.external_data}
-            locations.add(entries.get("location", ""))
+            locations.add(str(entries.get("location", "")))
     for location in sorted(locations):
         if not _is_beside(folder, location):
             raise EncoderError(f"{path}: its weights are in {quoted(location)}, not beside it; copy them together")
