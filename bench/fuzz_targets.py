@@ -79,8 +79,13 @@ def _annotations(format: str, ending: str) -> Callable[[bytes, Path], None]:
 def _coordinates(content: bytes, folder: Path) -> None:
     path = folder / "centres.csv"
     path.write_bytes(content)
-    with refused(), duckdb.connect() as con:
-        ingest.read_coordinates(con, ingest.Sources(coords_tumor=[path]))
+    with refused():
+        ingest.read_coordinates(_database(), ingest.Sources(coords_tumor=[path]))
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
 
 
 def _manifest(content: bytes, folder: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import licences
-from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
@@ -50,6 +50,7 @@ def bill() -> Bom:
     found = Bom.from_json(json.loads(done.stdout))  # type: ignore[attr-defined]
     known = licences.licences()
     for component in found.components:
+        component.description = None  # the lock's lines
         if licence := known.get(component.name.lower()):
             component.licenses.add(LICENCE.make_from_string(licence))
     added = [*vendored(), *weights()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from udfs.errors import AnnotationError, HistolakeError, MissingError
 from udfs.remote import one_a_series, store_of
 
 SLIDE_ENDINGS = {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"}
+LONGEST_ROW = 2**16  # bytes of a list of coordinates
 TRAIN_FRACTION, VALIDATION_FRACTION = 0.6, 0.2  # of patients, where no split is given
 
 
@@ -172,6 +174,8 @@ def read_coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Tab
     for file in [*sources.coords_tumor, *sources.coords_normal]:
         if not file.is_file():
             raise AnnotationError(f"{file}: no such coordinate list")
+        if _ends_in_a_long_line(file):
+            raise AnnotationError(f"{file}: rows must be slide,x,y without a header: its last line is too long")
     with tempfile.TemporaryDirectory() as folder:
         nothing = Path(folder) / "nothing.csv"
         nothing.touch()
@@ -185,6 +189,17 @@ def read_coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Tab
     for source, slide_id, x, y in con.execute(query("ingest/impossible_coordinates")).fetchall():
         raise AnnotationError(f"{source}: no slide can hold the centre {slide_id},{x},{y}; mend or remove it")
     return rows
+
+
+def _ends_in_a_long_line(file: Path) -> bool:
+    """Whether the last line is longer than any row: DuckDB 1.5 leaves out one that its buffer does not hold."""
+    try:
+        with file.open("rb") as content:
+            content.seek(-min(LONGEST_ROW, file.stat().st_size), os.SEEK_END)
+            last = content.read().rstrip(b"\r\n")
+    except OSError as error:
+        raise AnnotationError(f"{file}: cannot be read ({error.strerror})") from None
+    return len(last) + 2 >= LONGEST_ROW and b"\n" not in last
 
 
 def _annotation_files(con: duckdb.DuckDBPyConnection, files: Sequence[Path], coordinates: pa.Table) -> pa.Table:

@@ -49,7 +49,8 @@ def read_manifest(path: Path | None, found_at: Callable[[str], str]) -> pa.Table
     def placed(name: str) -> str:
         return found_at(name) if "://" in name else str((folder / name).absolute())
 
-    return rows.with_columns(pl.col("path").map_elements(placed, return_dtype=pl.String)).to_arrow()
+    paths = [None if name is None else placed(name) for name in rows["path"]]
+    return rows.with_columns(pl.Series("path", paths, pl.String)).to_arrow()
 
 
 def _text(path: Path) -> str:

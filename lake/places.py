@@ -107,7 +107,7 @@ def area_named(root: Path, text: str, slide: str | None) -> Area:
             pass
         else:
             if not (abs(x) < FARTHEST and abs(y) < FARTHEST and 0 < width < FARTHEST and 0 < height < FARTHEST):
-                raise HistolakeError(f"--region {shortened(text)}: no slide has such a place; width and height must be above 0")
+                raise HistolakeError(f"--region {shortened(text)}: no slide has it; width and height must be above 0")
             return Area(x, y, width, height)
     if slide is None:
         raise HistolakeError(f"--region {shortened(text)}: give X,Y,W,H, or name one slide whose annotation that is")

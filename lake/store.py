@@ -236,8 +236,8 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
         raise LakeError(
             f"{root}: no table {sorted(unknown)[0]!r}; tables are {', '.join(sorted({*TABLES, *recorded}))}"
         )
-    for name, version in wanted.items():
-        _refuse_future(root, name, version)
+    for name, number in wanted.items():
+        _refuse_future(root, name, number)
     versions = {**dict.fromkeys(TABLES, 0), **recorded, **wanted}
     del versions["runs"]
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -245,11 +245,11 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
         return {**dict(zip(versions, opened, strict=True)), "runs": runs}
 
 
-def _refuse_future(root: Path, name: str, version: int) -> None:
+def _refuse_future(root: Path, name: str, number: int) -> None:
     """Raise LakeError for a version that is not there yet: deltalake looks for every one in between, for hours."""
     newest = int(Path(newest_commit(root, name)[0]).stem)
-    if version > newest and version > (newest := open_table(root, name).version()):  # where commits are seen late
-        raise LakeError(f"{root / name} at version {version}: there is none yet; the newest is {newest}")
+    if number > newest and number > (newest := open_table(root, name).version()):  # where commits are seen late
+        raise LakeError(f"{root / name} at version {number}: there is none yet; the newest is {newest}")
 
 
 def _recorded_versions(runs: DeltaTable) -> dict[str, int]:

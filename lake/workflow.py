@@ -169,7 +169,9 @@ def _min_covered(rule: str) -> float | None:
     except ValueError:
         fraction = -1.0
     if not rule.startswith("covered>=") or not 0 < fraction <= 1:
-        raise HistolakeError(f"--label-rule {shortened(rule)}: must be centre, points or covered>=F with F above 0 up to 1")
+        raise HistolakeError(
+            f"--label-rule {shortened(rule)}: must be centre, points or covered>=F with F above 0 up to 1"
+        )
     return fraction
 
 

@@ -80,7 +80,7 @@ def distributions(requirements: list[str]) -> set[str]:
     return {re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", each)[0]).lower() for each in requirements}
 
 
-@pytest.mark.parametrize("folders", [("lake", "udfs", "viewer", "app"), ("tests", "bench", "docs")])
+@pytest.mark.parametrize("folders", [("lake", "udfs", "viewer", "app"), ("tests", "bench", "deploy", "docs")])
 def test_what_is_imported_is_declared(folders: tuple[str, ...]) -> None:
     """What only comes along with another package may be gone with that one's next version."""
     told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -84,6 +84,7 @@ def test_the_bill_of_materials_is_cyclonedx_and_has_libraries_hashes_and_weights
         assert parts[name]["hashes"], name
 
 
+@pytest.mark.slow
 def test_no_secret_is_committed() -> None:
     """The same scan as `make lint`."""
     files = [str(path.relative_to(ROOT)) for path in tracked()]

@@ -53,7 +53,9 @@ def _fingerprint(path: str) -> str | None:
         return None
 
 
-def _fingerprint_of_file(path: Path) -> str:
+def _fingerprint_of_file(path: Path) -> str | None:
+    if not path.is_file():  # a pipe would be waited for
+        return None
     sizes = [(file, file.stat().st_size) for file in slide_files(path)]
     size = path.stat().st_size
     with path.open("rb") as content:
@@ -64,7 +66,7 @@ def _fingerprint_of_file(path: Path) -> str:
     return _digest(path, sizes, samples)
 
 
-def _fingerprint_of_address(address: str) -> str:
+def _fingerprint_of_address(address: str) -> str | None:
     """The same as of a copy of the slide."""
     doubt(address)  # what is served now is what the next to open the slide shall see
     store = store_of(address)
@@ -94,6 +96,8 @@ def _digest(path: PurePath, sizes: Sequence[tuple[PurePath, int]], samples: Iter
 
 def _hash(path: Path) -> str | None:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return None
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except (OSError, ValueError):  # ValueError: a name that no file can have

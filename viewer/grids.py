@@ -18,7 +18,7 @@ from starlette.routing import Route
 from lake import export
 from lake.choices import lake_path
 from lake.patch_grid import PatchGrid
-from udfs.errors import HistolakeError
+from udfs.errors import HistolakeError, shortened
 from viewer import slides
 from viewer.reading import Lake, Row, newest_lake
 
@@ -87,7 +87,7 @@ def _lake(request: Request) -> Lake:
     if version is None:
         return newest_lake()
     if not version.isdecimal() or len(version) > DIGITS:
-        raise HistolakeError(f"version={version}: must be a version of the ledger, a whole number")
+        raise HistolakeError(f"version={shortened(version)}: must be a version of the ledger, a whole number")
     return Lake(str(lake_path()), int(version))
 
 

@@ -38,6 +38,19 @@ def test_a_built_in_is_built_once_and_is_what_its_file_says(cache):
     assert not list(path.parent.glob("*.partial"))
 
 
+def test_a_built_in_that_was_altered_in_the_cache_is_refused_and_one_without_a_hash_is_built_anew(cache):
+    spec, path = catalog.prepare("efficientnet_lite0")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(
+        EncoderError, match=r"not the file that was built here .* delete it"
+    ):
+        catalog.prepare("efficientnet_lite0")
+    path.with_suffix(".sha256").unlink()  # of a cache that an earlier version filled
+    assert catalog.prepare("efficientnet_lite0") == (spec, path)
+    assert path.read_bytes() == content
+
+
 def test_two_processes_at_once_get_the_same_encoder(cache):
     code = "from udfs.encoders.catalog import prepare; print(prepare('efficientnet_lite0')[0].encoder_id)"
     first, second = python(code), python(code)

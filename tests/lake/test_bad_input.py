@@ -207,6 +207,8 @@ def test_wrong_sql_and_unknown_tables_and_versions(full_lake: TestLake) -> None:
     refused(full_lake("sql", "select 1", "--at", "features"), "TABLE=VERSION")
     refused(full_lake("sql", "select 1", "--at", "nothing=3"), "nothing", "features")
     refused(full_lake("sql", "select 1", "--at", "features=300"), "features", "300")
+    for table in ("features", "runs"):  # deltalake alone would look for every version up to it
+        refused(full_lake("sql", "select 1", "--at", f"{table}=99999999999999999999"), table, "there is none yet")
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 from confined import confined_command
 from support import Answer, TestLake, asap, refused, write_slide
 
+from lake import pictures
+from lake.compare import Comparison
 from udfs.annotations import content
+from udfs.errors import HistolakeError
 
 SOUND = asap([("Tumor", (10, 10, 50, 50))])
 LAUGHS = (
@@ -21,10 +25,10 @@ LAUGHS = (
     + "]><ASAP_Annotations><Annotations>&a11;</Annotations></ASAP_Annotations>"
 )
 ENTITY = (
-    '<!DOCTYPE l [<!ENTITY x SYSTEM "file://{}">]><ASAP_Annotations><Annotations>&x;</Annotations></ASAP_Annotations>'
+    '<!DOCTYPE l [<!ENTITY x SYSTEM "file://SECRET">]><ASAP_Annotations><Annotations>&x;</Annotations></ASAP_Annotations>'
 )
-OUTSIDE = '<!DOCTYPE ASAP_Annotations SYSTEM "{}"><ASAP_Annotations/>'
-PARAMETER = '<!DOCTYPE l [<!ENTITY % p SYSTEM "{}"> %p;]><ASAP_Annotations/>'
+OUTSIDE = '<!DOCTYPE ASAP_Annotations SYSTEM "SECRET"><ASAP_Annotations/>'
+PARAMETER = '<!DOCTYPE l [<!ENTITY % p SYSTEM "SECRET"> %p;]><ASAP_Annotations/>'
 
 
 def feature(geometry: object, **more: object) -> str:
@@ -80,7 +84,7 @@ def test_a_hostile_annotation_is_a_failed_row_beside_sound_ones(kind: str, lake:
     secret = tmp_path / "secret.txt"
     secret.write_text("the secret")
     path = tmp_path / f"bad{ending}"
-    path.write_bytes(text if isinstance(text, bytes) else text.replace("{}", str(secret), 1).encode())
+    path.write_bytes(text if isinstance(text, bytes) else text.replace("SECRET", str(secret), 1).encode())
     (tmp_path / "good.xml").write_text(SOUND)
     answer = lake("ingest", "--annotations", str(tmp_path / "*.xml"), "--annotations", str(path))
     refused(answer, str(path), reason)
@@ -158,7 +162,7 @@ def test_a_hundred_megabytes_of_geojson_end_in_a_sentence_within_bounds(
     (tmp_path / "bomb.geojson").write_text(BOMBS[kind]())
     (tmp_path / "good.xml").write_text(SOUND)
     words = ("ingest", "--annotations", str(tmp_path / "*.geojson"), "--annotations", str(tmp_path / "good.xml"))
-    answer = confined_command(*words, "--lake", str(lake.root), gigabytes=6)
+    answer = confined_command(*words, "--lake", str(lake.root), gigabytes=4)
     harmless = kind in ("many corners", "one text")
     _ended(answer, lake, "bomb", harmless=harmless)
 
@@ -177,7 +181,7 @@ XML_BOMBS: dict[str, Callable[[], str]] = {
 def test_a_hundred_megabytes_of_xml_end_in_a_sentence_within_bounds(kind: str, lake: TestLake, tmp_path: Path) -> None:
     (tmp_path / "bomb.xml").write_text(XML_BOMBS[kind]())
     (tmp_path / "good.xml").write_text(SOUND)
-    answer = confined_command("ingest", "--annotations", str(tmp_path / "*.xml"), "--lake", str(lake.root), gigabytes=6)
+    answer = confined_command("ingest", "--annotations", str(tmp_path / "*.xml"), "--lake", str(lake.root), gigabytes=4)
     _ended(answer, lake, "bomb", harmless=kind != "nested elements")
 
 
@@ -197,7 +201,7 @@ def test_an_outline_that_crosses_itself_everywhere_ends_within_bounds(lake: Test
     (tmp_path / "bow.geojson").write_text(zigzag(100_000))
     (tmp_path / "good.xml").write_text(SOUND)
     words = ("ingest", "--annotations", str(tmp_path / "*.geojson"), "--annotations", str(tmp_path / "good.xml"))
-    answer = confined_command(*words, "--lake", str(lake.root), gigabytes=6)
+    answer = confined_command(*words, "--lake", str(lake.root), gigabytes=4)
     refused(answer, "bow.geojson", "crosses itself all over", "draw it again")
     assert lake.read("annotations")["slide_id"].to_list() == ["good"]
 
@@ -222,7 +226,7 @@ MANIFESTS: dict[str, tuple[bytes, str]] = {
     "mpp of words": (b"slide_id,mpp\none," + b"x" * 10_000_000 + b"\n", "mpp must be a number"),
     "address without host": (b"path\nhttps:///a.tif\n", "names no host"),
     "address in brackets": (b"path\nhttp://[a.tif\n", "not an address"),
-    "address of elsewhere": (b"path\nfile:///etc/passwd\n", "copy these"),
+    "address of elsewhere": (b"path\nfile:///etc/passwd\n", "copy these to one of them"),
     "address with a secret": (b"path\nhttps://me:secret@host/a.tif\n", "carries a user"),  # pragma: allowlist secret
 }
 
@@ -246,6 +250,16 @@ def test_a_manifest_with_a_byte_order_mark_and_odd_names_is_read(lake: TestLake,
     (tmp_path / "manifest [1].csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
     lake.ok("ingest", "--manifest", str(tmp_path / "manifest [1].csv"))
     assert lake.read("slides")["slide_id"].to_list() == ["../../😀"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b"])
+def test_no_picture_of_a_slide_is_written_outside_the_folder_that_was_named(name: str, tmp_path: Path) -> None:
+    """A manifest may call a slide what it likes."""
+    row = {"model_id": "m"}
+    nothing = Comparison(row, row, "grid", pl.DataFrame(), [], pl.DataFrame())
+    with pytest.raises(HistolakeError, match="no file can have this name"):
+        pictures.write_differences(tmp_path / "lake", nothing, tmp_path / "out", [name])
+    assert not list(tmp_path.iterdir())
 
 
 COORDINATES: dict[str, bytes] = {

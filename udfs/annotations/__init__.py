@@ -74,6 +74,8 @@ def _format(path: Path) -> str:
     if path.suffix.lower() not in {".json", ".geojson"}:
         return "asap_xml"
     try:
+        if not path.is_file():  # a pipe would be waited for; reading it says what is wrong
+            return "qupath_geojson"
         with path.open("rb") as file:
             return "ncrf_json" if NCRF.match(file.read(4096)) else "qupath_geojson"
     except (OSError, ValueError):  # ValueError: a name that no file can have; reading it says what is wrong
