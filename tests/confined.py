@@ -12,7 +12,7 @@ LIMIT = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (int(sys.a
 FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "2", "MALLOC_ARENA_MAX": "2"}
 
 
-def confined(code: str, *words: str, gigabytes: float = 4, seconds: float = 120) -> Answer:
+def confined(code: str, *words: str, gigabytes: float = 3, seconds: float = 600) -> Answer:
     """Run `code` with these words in sys.argv[1:]; fails the test when it takes longer."""
     done = subprocess.run(
         [sys.executable, "-c", LIMIT + code, str(int(gigabytes * 2**30)), *words],
@@ -26,7 +26,7 @@ def confined(code: str, *words: str, gigabytes: float = 4, seconds: float = 120)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def confined_command(*words: str, gigabytes: float = 4, seconds: float = 120) -> Answer:
+def confined_command(*words: str, gigabytes: float = 3, seconds: float = 600) -> Answer:
     """Run `histolake WORDS` so."""
     code = "sys.argv[0] = 'histolake'; from lake.cli import main; main()"
     return confined(code, *words, gigabytes=gigabytes, seconds=seconds)

@@ -77,7 +77,7 @@ def spoiled(content: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
 
 
 @pytest.mark.parametrize("name", QUICK)
-@settings(derandomize=True, max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_the_bytes_are_there_is_an_answer(
     name: str, tmp_path_factory: pytest.TempPathFactory, data: Any

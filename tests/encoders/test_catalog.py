@@ -42,9 +42,7 @@ def test_a_built_in_that_was_altered_in_the_cache_is_refused_and_one_without_a_h
     spec, path = catalog.prepare("efficientnet_lite0")
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(
-        EncoderError, match=r"not the file that was built here .* delete it"
-    ):
+    with pytest.raises(EncoderError, match=r"not the file that was built here .* delete it"):
         catalog.prepare("efficientnet_lite0")
     path.with_suffix(".sha256").unlink()  # of a cache that an earlier version filled
     assert catalog.prepare("efficientnet_lite0") == (spec, path)
