@@ -73,6 +73,6 @@ def _numbers(file: OnnxFile, key: str, given: Mapping[str, object]) -> list[floa
     numbers = [float(each) for each in values if isinstance(each, int | float) and abs(each) <= FLOAT32_MAX]
     if len(numbers) != 3 or len(values) != 3:
         raise EncoderError(f"{file.path}: {key} is {value!r}; give one number, or one each for R, G, B")
-    if key == "std" and 0 in np.float32(numbers):
+    if key == "std" and 0 in np.array(numbers, np.float32):
         raise EncoderError(f"{file.path}: a std of 0 divides by zero; give the one that it was trained with")
     return numbers
