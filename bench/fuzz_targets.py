@@ -29,7 +29,8 @@ from lake import ingest, manifest, places, skops_file, workflow
 from lake.pyramid import write_pyramid
 from lake.tables import TABLES
 from lake.tiling import Tiling
-from udfs import addresses, annotations
+from udfs import addresses
+from udfs.annotations import read_annotations
 from udfs.encoders import onnx_file, trial
 from udfs.errors import HistolakeError
 from udfs.remote import store_of
@@ -66,7 +67,7 @@ def _annotations(format: str, ending: str) -> Callable[[bytes, Path], None]:
         path = folder / f"slide{ending}"
         path.write_bytes(content)
         with refused():
-            (rows,) = annotations.read_annotations(pa.array([str(path)]), pa.array([format])).to_pylist()
+            (rows,) = read_annotations(pa.array([str(path)]), pa.array([format])).to_pylist()
             shapes = shapely.from_wkb([row["geometry"] for row in rows])
             if not shapely.is_valid(shapes).all():
                 raise Broken("an annotation is no valid geometry")

@@ -49,9 +49,10 @@ def loaded(file: HeadFile, name: str) -> Any:
     if file.format != ONNX:
         return skops_file.loads(file.content, name)
     network = Network(file.content)
+    damages: tuple[type[Exception], ...] = (*runtime_errors(), IndexError, TypeError, ValueError)
     try:
         network.dims  # noqa: B018 (it opens the file)
-    except (*runtime_errors(), IndexError, TypeError, ValueError) as error:
+    except damages as error:
         raise ModelError(f"{name}: not a network that ONNX Runtime opens: {summary(error)}; train again") from error
     return network
 

@@ -62,7 +62,7 @@ LARGE = """size = Constant<value = int64[4] {2147483647, 3, 64, 64}>() zeros = C
 HOSTILE: dict[str, tuple[str, dict[str, str], str]] = {
     "an operator of nobody": ("q = evil.ops.Shell(image) p = GlobalAveragePool(q) f = Flatten(p)", {}, "cannot run it"),
     "a circle": ("a = Identity(b) b = Identity(a) p = GlobalAveragePool(b) f = Flatten(p)", {}, "cannot run it"),
-    "numbers without end": (LARGE, {}, ""),
+    "numbers without end": (LARGE, {}, r"cannot run it|ended the process|more than .* GB"),
     "no numbers": (
         "none = Constant<value = int64[2] {-1, 0}>() p = GlobalAveragePool(image) q = Flatten(p) "
         "e = Constant<value = int64[1] {0}>() o = Constant<value = int64[1] {1}>() f = Slice(q, e, e, o)",

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 import shapely
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from udfs.annotations.geojson import read_geojson
@@ -161,6 +161,7 @@ coordinates = st.integers(0, 50)
 rings = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=8)
 
 
+@settings(deadline=None)
 @given(outside=rings, hole=rings)
 @example(outside=[(0, 32), (2, 31), (33, 23)], hole=[(0, 11), (10, 23), (18, 33)])  # GEOS's difference is wrong there
 def test_whatever_is_drawn_is_valid_and_lies_outside_the_hole(

@@ -13,7 +13,7 @@ def content_of(path: Path) -> bytes:
     """What the file holds. Raises AnnotationError when it is no file, cannot be read, or is too large."""
     try:
         if path.exists() and not path.is_file():  # a device or a pipe would be read for ever
-            raise AnnotationError(f"{path}: not a file; name the annotation file itself")
+            raise AnnotationError(f"{path}: cannot be read (not a file); name the annotation file itself")
         size = path.stat().st_size
         if size > LARGEST:
             raise AnnotationError(
