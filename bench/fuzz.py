@@ -73,7 +73,8 @@ def _table(results: dict[str, Any]) -> str:
         if name in results["targets"]:
             measured = results["targets"][name]
             figure = f"{measured['inputs']:,} inputs in {measured['seconds']} s, {measured['broken']} broken"
-            rows.append((f"Of {target.about}: rows, or one sentence that names the file", TESTS, figure))
+            about = f"{target.about[0].upper()}{target.about[1:]}"
+            rows.append((f"{about}: an answer, or one sentence that says what is wrong", TESTS, figure))
     total = sum(each["inputs"] for each in results["targets"].values())
     said = f"{total:,} inputs by atheris {results['atheris']}, from sound ones on. {results['machine']}."
     return f"{report.grid(('Promise', 'Test', 'Figure'), rows)}\n\n{said}"
