@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-CACHE_BYTES = 192 * 2**20  # decoded tiles, shared by all slides: two rows of tiles of a slide 130,000 px wide
 VENDORS = {"generic-tiff", "aperio"}  # whose levels are directories of the file, without overlap or gaps
 LARGEST_TILE = 2**22  # px; of larger ones few patches would share a cache
 TELLING = 32  # least spread of a channel within a read that is compared: plain glass agrees however colors are sampled
@@ -44,42 +42,40 @@ class _Grid:
     head: bytes
 
 
-class _Cache:
-    """Decoded tiles, least recently used forgotten first."""
+class TileCache:
+    """Decoded tiles of all slides, `most` bytes of them, least recently used forgotten first."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._tiles: OrderedDict[tuple[object, int, int], Pixels] = OrderedDict()
         self._bytes = 0
 
+    def __len__(self) -> int:
+        return len(self._tiles)
+
     def get(self, key: tuple[object, int, int]) -> Pixels | None:
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-            return tile
+        """The tile, if it is kept."""
+        tile = self._tiles.get(key)
+        if tile is not None:
+            self._tiles.move_to_end(key)
+        return tile
 
     def put(self, key: tuple[object, int, int], tile: Pixels) -> None:
-        with self._lock:
-            if key in self._tiles:  # another thread was quicker
-                return
-            self._tiles[key] = tile
-            self._bytes += tile.nbytes
-            while self._bytes > CACHE_BYTES:
-                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
-
-
-_cache = _Cache()
+        """Keep a tile that is not kept yet."""
+        self._tiles[key] = tile
+        self._bytes += tile.nbytes
+        while self._bytes > self._most:
+            self._bytes -= self._tiles.popitem(last=False)[1].nbytes
 
 
 class JpegTiles:
-    """The levels of a slide that are grids of JPEG tiles. May be read by several threads at once."""
+    """The levels of a slide that are grids of JPEG tiles."""
 
-    def __init__(self, path: str, vendor: str, sizes: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, path: str, vendor: str, sizes: Sequence[tuple[int, int]], cache: TileCache) -> None:
         """vendor, sizes: as OpenSlide tells them; sizes are width and height of each level, px."""
         self._key = object()  # of this state of the file, in the cache
-        can_read = vendor in VENDORS and hasattr(os, "pread")  # which Windows lacks
-        self._grids = _grids(path, sizes) if can_read else {}
+        self._cache = cache
+        self._grids = _grids(path, sizes) if vendor in VENDORS else {}
         self._agreed: set[int] = set()
         if self._grids:
             self._file = os.open(path, os.O_RDONLY)
@@ -120,11 +116,11 @@ class JpegTiles:
 
     def _tile(self, level: int, grid: _Grid, number: int) -> Pixels | None:
         key = (self._key, level, number)
-        tile = _cache.get(key)
+        tile = self._cache.get(key)
         if tile is None:
             tile = self._decode(grid, number)
             if tile is not None:
-                _cache.put(key, tile)
+                self._cache.put(key, tile)
         return tile
 
     def _decode(self, grid: _Grid, number: int) -> Pixels | None:
