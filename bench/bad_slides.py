@@ -34,7 +34,7 @@ from udfs.encoders.encoder import describe
 
 BATCH = 50  # mutants that are ingested together
 SOUND = 3  # slides among them that are not damaged
-STRIDE_PX = 256
+STRIDE_PX = 128
 DICOM_MPP = 28.969
 MOST_COMMAND_SECONDS = 3600
 ENCODER = "squares"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import zlib
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from slide_originals import Original
 PATCH_PX, BLOCK_PX = 64, 16  # of a patch as it is embedded, and of the squares whose means are its embedding
 NEAR = 4 / 255  # that the mean of a square may be off: decoders differ in how they round and enlarge chroma
 WHITE = 255
+DEFLATE = {8, 32946}  # of TIFF's compressions
 
 Pixels = NDArray[np.uint8]
 Means = NDArray[np.float64]
@@ -72,6 +74,12 @@ class Oracle:
             if length == 0:  # TIFF's word for what was not scanned
                 return np.full((page.tilelength, page.tilewidth, 3), WHITE, np.uint8)
             data = self._data[offset : offset + length]
+            if (
+                page.compression in DEFLATE
+            ):  # as libtiff: what comes after a whole tile, checksums too, is not looked at
+                whole = page.tilelength * page.tilewidth * 3
+                data = zlib.decompressobj().decompress(data, whole)
+                return np.frombuffer(data, np.uint8).reshape(page.tilelength, page.tilewidth, 3)
             decoded, _, _ = page.decode(data, number, jpegtables=page.jpegtables)
             tile = np.asarray(decoded).reshape(decoded.shape[-3:])
         except Exception:  # see above

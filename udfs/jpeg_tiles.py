@@ -27,7 +27,12 @@ _START = b"\xff\xd8"
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # and one byte: whether the components are YCbCr
 _YCBCR = {2: b"\0", 6: b"\1"}  # of TIFF's photometric interpretations: RGB, YCbCr
 _JPEG = 7
-_BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error)  # what tifffile raises on odd files
+_BROKEN = (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError, MemoryError, struct.error)
+"""What tifffile raises on odd files."""
+
+
+class MissingTilesError(ValueError):
+    """A level whose directory names fewer tiles than it is large: libtiff takes the others for glass."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,10 @@ class JpegTiles:
     """The levels of a slide that are grids of JPEG tiles."""
 
     def __init__(self, path: str, vendor: str, sizes: Sequence[tuple[int, int]], cache: TileCache) -> None:
-        """vendor, sizes: as OpenSlide tells them; sizes are width and height of each level, px."""
+        """vendor, sizes: as OpenSlide tells them; sizes are width and height of each level, px.
+
+        Raises MissingTilesError.
+        """
         self._key = object()  # of this state of the file, in the cache
         self._cache = cache
         self._grids = _grids(path, sizes) if vendor in VENDORS else {}
@@ -141,18 +149,24 @@ def _grids(path: str, sizes: Sequence[tuple[int, int]]) -> dict[int, _Grid]:
     import tifffile
 
     found: dict[int, _Grid] = {}
+    lacking = ""
     try:
         with tifffile.TiffFile(path) as tiff:
             for page in (each.aspage() for each in tiff.pages):
                 size = page.imagewidth, page.imagelength
-                is_plain = page.is_tiled and page.compression == _JPEG and page.photometric in _YCBCR
+                if not page.is_tiled:
+                    continue
+                columns = -(-size[0] // page.tilewidth)
+                rows = -(-size[1] // page.tilelength)
+                named = min(len(page.dataoffsets), len(page.databytecounts))
+                if size in sizes and named < columns * rows:
+                    lacking = f"of {columns * rows:,} tiles of a level of {size[0]:,} x {size[1]:,} px it has {named:,}"
+                is_plain = page.compression == _JPEG and page.photometric in _YCBCR
                 is_plain = is_plain and page.tilewidth * page.tilelength <= LARGEST_TILE
                 if not is_plain or page.samplesperpixel != 3 or page.planarconfig != 1 or sizes.count(size) != 1:
                     continue
                 if sizes.index(size) in found:  # which of the two is the level?
                     return {}
-                columns = -(-size[0] // page.tilewidth)
-                rows = -(-size[1] // page.tilelength)
                 offsets, lengths = (np.array(each, np.int64) for each in (page.dataoffsets, page.databytecounts))
                 if len(offsets) != columns * rows or len(lengths) != columns * rows:
                     continue
@@ -161,4 +175,6 @@ def _grids(path: str, sizes: Sequence[tuple[int, int]]) -> dict[int, _Grid]:
                 found[sizes.index(size)] = _Grid(page.tilewidth, page.tilelength, columns, offsets, lengths, head)
     except _BROKEN:
         return {}
+    if lacking:
+        raise MissingTilesError(lacking)
     return found

@@ -83,9 +83,12 @@ class Slides:
         slide = self._get(path, state)
         width, height = slide.sizes[0]
         try:
+            slide.tiles  # noqa: B018 (which looks whether they are all there)
             properties = dict(slide.handle.properties)
         except _READ_ERRORS as error:
-            raise SlideError(f"{path}: the slide's properties cannot be read ({error}); convert it again") from error
+            raise SlideError(
+                f"{path}: the slide opens but cannot be read ({error}); copy or convert it again"
+            ) from error
         return {**properties, "width": str(width), "height": str(height)}
 
     def _probe(self, path: str, state: FileState, level: int) -> None:

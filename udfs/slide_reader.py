@@ -7,6 +7,7 @@ It answers one request at a time, JSON on a connection, with pixels by memory th
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ Request = dict[str, Any]
 def main() -> None:
     """Answer requests; the command line has descriptors of connection and memory, and bytes of tiles to keep."""
     connection, memory, cache_bytes = map(int, sys.argv[1:])
+    logging.disable()  # what tifffile says of an odd file
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, and ends this process by ending
     confine()
     Reader(Connection(connection), slide_memory.attach(memory), Slides(cache_bytes)).serve()

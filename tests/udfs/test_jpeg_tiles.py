@@ -52,7 +52,7 @@ def openslides(path, x, y, level, width, height):
 def tiles_of(path, cache=None) -> JpegTiles:
     with openslide.OpenSlide(path) as handle:
         vendor, sizes = handle.properties["openslide.vendor"], handle.level_dimensions
-    return JpegTiles(path, vendor, sizes, cache or TileCache(2**24))
+    return JpegTiles(path, vendor, sizes, TileCache(2**24) if cache is None else cache)
 
 
 RECTANGLES = [(0, 0, 64, 64), (0, 0, WIDTH, HEIGHT), (63, 63, 2, 2), (100, 50, 130, 90), (299, 203, 1, 1)]
