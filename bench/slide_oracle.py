@@ -11,6 +11,7 @@ import zlib
 from functools import cached_property
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from slide_originals import Original
 PATCH_PX, BLOCK_PX = 64, 16  # of a patch as it is embedded, and of the squares whose means are its embedding
 NEAR = 4 / 255  # that the mean of a square may be off: decoders differ in how they round and enlarge chroma
 WHITE = 255
+FRAME_PX = 256  # of the DICOM slide
 DEFLATE = {8, 32946}  # of TIFF's compressions
 
 Pixels = NDArray[np.uint8]
@@ -27,10 +29,10 @@ Means = NDArray[np.float64]
 
 
 class Oracle:
-    """Level 0 of a damaged TIFF, by tifffile. width, height: as the lake has them."""
+    """Level 0 of a damaged slide, by tifffile and imagecodecs. width, height: as the lake has them."""
 
-    def __init__(self, path: Path, width: int, height: int) -> None:
-        self._data = path.read_bytes()
+    def __init__(self, path: Path, original: Original, width: int, height: int) -> None:
+        self._data, self._original = path.read_bytes(), original
         self._size = width, height
         self._tiles: dict[int, Pixels | None] = {}
 
@@ -45,13 +47,12 @@ class Oracle:
 
     def patch(self, x: float, y: float, width: float, height: float) -> Pixels | None:
         """The pixels of the level around an area, white outside; None where this decoder has none."""
-        page = self._page
-        if page is None:
+        grid = self._grid()
+        if grid is None:
             return None
+        wide, high, across = grid
         left, top = math.floor(x), math.floor(y)
         out = np.full((math.ceil(y + height) - top, math.ceil(x + width) - left, 3), WHITE, np.uint8)
-        wide, high = page.tilewidth, page.tilelength
-        across = -(-page.imagewidth // wide)
         for row in range(max(0, top) // high, (top + out.shape[0] - 1) // high + 1):
             for column in range(max(0, left) // wide, (left + out.shape[1] - 1) // wide + 1):
                 tile = self._tile(row * across + column)
@@ -62,6 +63,13 @@ class Oracle:
                 out[max(0, y0) : max(0, y0) + part.shape[0], max(0, x0) : max(0, x0) + part.shape[1]] = part
         return out
 
+    def _grid(self) -> tuple[int, int, int] | None:
+        """Width and height of a tile, and how many stand side by side."""
+        if self._original.frames:
+            return FRAME_PX, FRAME_PX, -(-self._size[0] // FRAME_PX)
+        page = self._page
+        return None if page is None else (page.tilewidth, page.tilelength, -(-page.imagewidth // page.tilewidth))
+
     def _tile(self, number: int) -> Pixels | None:
         if number not in self._tiles:
             self._tiles[number] = self._decoded(number)
@@ -70,13 +78,14 @@ class Oracle:
     def _decoded(self, number: int) -> Pixels | None:
         page = self._page
         try:
+            if self._original.frames:
+                offset, length = self._original.frames[number]
+                return np.asarray(imagecodecs.jpeg_decode(self._data[offset : offset + length]))
             offset, length = page.dataoffsets[number], page.databytecounts[number]
             if length == 0:  # TIFF's word for what was not scanned
                 return np.full((page.tilelength, page.tilewidth, 3), WHITE, np.uint8)
             data = self._data[offset : offset + length]
-            if (
-                page.compression in DEFLATE
-            ):  # as libtiff: what comes after a whole tile, checksums too, is not looked at
+            if page.compression in DEFLATE:  # as libtiff: what comes behind a whole tile is not looked at
                 whole = page.tilelength * page.tilewidth * 3
                 data = zlib.decompressobj().decompress(data, whole)
                 return np.frombuffer(data, np.uint8).reshape(page.tilelength, page.tilewidth, 3)

@@ -21,6 +21,8 @@ WIDTH, HEIGHT, TILE_PX = 768, 640, 128  # px of the pyramids that are written
 MPP = 0.499  # of the real Aperio slide, and so of all
 FORMATS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of struct, by TIFF's types of whole numbers
 
+PIXEL_DATA, ITEM = b"\xe0\x7f\x10\x00", b"\xfe\xff\x00\xe0"  # DICOM's tags
+
 Pixels = NDArray[np.uint8]
 
 
@@ -85,6 +87,18 @@ class Original:
                     return np.asarray(slide.read_region((0, 0), 0, slide.dimensions).convert("RGB"))
         with tifffile.TiffFile(_named(self.data)) as tiff:
             return np.asarray(tiff.pages[0].asarray())
+
+    @cached_property
+    def frames(self) -> list[tuple[int, int]]:
+        """Offset and length of each frame of DICOM, which are encapsulated one by one; of TIFF none."""
+        if self.suffix != ".dcm":
+            return []
+        found, at = [], self.data.index(PIXEL_DATA) + 12
+        while self.data[at : at + 4] == ITEM:
+            [length] = struct.unpack_from("<I", self.data, at + 4)
+            found.append((at + 8, length))
+            at += 8 + length
+        return found[1:]  # without the table of offsets
 
     @cached_property
     def boundaries(self) -> list[int]:

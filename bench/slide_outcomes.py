@@ -93,7 +93,7 @@ def invented(
         if is_near(found, means(of_original(original, *area), *area)):
             findings.patches["as in the sound slide"] += 1
             continue
-        oracle = oracle or Oracle(mutant.path, *size)
+        oracle = oracle or Oracle(mutant.path, original, *size)
         read = oracle.patch(*area)
         if read is not None and is_near(found, means(read, *area)):
             findings.patches["as another decoder reads the damage"] += 1
