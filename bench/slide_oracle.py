@@ -76,24 +76,25 @@ class Oracle:
         return self._tiles[number]
 
     def _decoded(self, number: int) -> Pixels | None:
-        page = self._page
         try:
             if self._original.frames:
                 offset, length = self._original.frames[number]
                 return np.asarray(imagecodecs.jpeg_decode(self._data[offset : offset + length]))
-            offset, length = page.dataoffsets[number], page.databytecounts[number]
-            if length == 0:  # TIFF's word for what was not scanned
-                return np.full((page.tilelength, page.tilewidth, 3), WHITE, np.uint8)
-            data = self._data[offset : offset + length]
-            if page.compression in DEFLATE:  # as libtiff: what comes behind a whole tile is not looked at
-                whole = page.tilelength * page.tilewidth * 3
-                data = zlib.decompressobj().decompress(data, whole)
-                return np.frombuffer(data, np.uint8).reshape(page.tilelength, page.tilewidth, 3)
-            decoded, _, _ = page.decode(data, number, jpegtables=page.jpegtables)
-            tile = np.asarray(decoded).reshape(decoded.shape[-3:])
+            return None if self._page is None else self._decoded_by(self._page, number)
         except Exception:  # see above
             return None
-        return tile if tile.ndim == 3 and tile.shape[2] == 3 and tile.dtype == np.uint8 else None
+
+    def _decoded_by(self, page: tifffile.TiffPage, number: int) -> Pixels | None:
+        offset, length = page.dataoffsets[number], page.databytecounts[number]
+        shape = (page.tilelength, page.tilewidth, 3)
+        if length == 0:  # TIFF's word for what was not scanned
+            return np.full(shape, WHITE, np.uint8)
+        data = self._data[offset : offset + length]
+        if page.compression in DEFLATE:  # as libtiff: what comes behind a whole tile is not looked at
+            return np.frombuffer(zlib.decompressobj().decompress(data, math.prod(shape)), np.uint8).reshape(shape)
+        tile = np.asarray(page.decode(data, number, jpegtables=page.jpegtables)[0])
+        tile = tile.reshape(tile.shape[-3:])
+        return tile if tile.shape[2:] == (3,) and tile.dtype == np.uint8 else None
 
 
 def means(pixels: Pixels, x: float, y: float, width: float, height: float) -> Means:
