@@ -33,7 +33,7 @@ from slide_outcomes import Findings, judge
 from lake import encoders, store
 from udfs.encoders.encoder import describe
 
-BATCH = 50  # mutants that are ingested together
+BATCH = 125  # mutants that are ingested together
 SOUND = 3  # slides among them that are not damaged
 STRIDE_PX = 128
 DICOM_MPP = 28.969

@@ -94,7 +94,7 @@ class Oracle:
             return np.frombuffer(zlib.decompressobj().decompress(data, math.prod(shape)), np.uint8).reshape(shape)
         tile = np.asarray(page.decode(data, number, jpegtables=page.jpegtables)[0])
         tile = tile.reshape(tile.shape[-3:])
-        return tile if tile.shape[2:] == (3,) and tile.dtype == np.uint8 else None
+        return tile if len(tile.shape) == 3 and tile.shape[-1] == 3 and tile.dtype == np.uint8 else None
 
 
 def means(pixels: Pixels, x: float, y: float, width: float, height: float) -> Means:
