@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
+import tifffile
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
@@ -146,8 +147,6 @@ class JpegTiles:
 
 def _grids(path: str, sizes: Sequence[tuple[int, int]]) -> dict[int, _Grid]:
     """The levels, by number, that are one directory of the file with 8-bit RGB or YCbCr in JPEG tiles."""
-    import tifffile
-
     found: dict[int, _Grid] = {}
     lacking = ""
     try:

@@ -49,7 +49,7 @@ class Reader:
             self._process = subprocess.Popen(  # noqa: S603
                 [*COMMAND, str(theirs.fileno()), str(descriptor), str(cache_bytes)],
                 pass_fds=(theirs.fileno(), descriptor),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # whose closing tells it that this process ended
                 stdout=subprocess.DEVNULL,
                 env={
                     **{name: os.environ[name] for name in KEPT if name in os.environ},
@@ -100,6 +100,8 @@ class Reader:
         """End the process."""
         self._process.kill()
         self._connection.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self.has.clear()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk, and goes then
             self._process.wait(END_SECONDS)

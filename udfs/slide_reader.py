@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,14 @@ def main() -> None:
     logging.disable()  # what tifffile says of an odd file
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, and ends this process by ending
     confine()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     Reader(Connection(connection), slide_memory.attach(memory), Slides(cache_bytes)).serve()
+
+
+def end_with_parent() -> None:
+    """End also while a slide is read: the parent's end of the pipe closes however it ended."""
+    sys.stdin.buffer.read()
+    os._exit(0)
 
 
 def confine() -> None:
@@ -61,31 +67,28 @@ class Reader:
     def __init__(self, connection: Connection, shared: SharedMemory, slides: Slides) -> None:
         self._connection, self._shared, self._slides = connection, shared, slides
         self._filled = 0  # bytes of the shared pixels
-        self._requests: SimpleQueue[Request] = SimpleQueue()
         slide_pixels.blocks_begun = shared.begun[BLOCKS:]
 
     def serve(self) -> None:
         """Answer until the parent ends."""
-        threading.Thread(target=self._listen, daemon=True).start()
+        does: dict[str, Callable[..., Request]] = {
+            "close": self._close,
+            "size": self._size,
+            "properties": self._properties,
+            "read": self._read,
+        }
         while True:
-            request = self._requests.get()
-            does: dict[str, Callable[..., Request]] = {
-                "close": self._close,
-                "size": self._size,
-                "properties": self._properties,
-                "read": self._read,
-            }
+            request = self._receive()
             answer = does[request["do"]](**request["with"])
             signal.alarm(0)
             self._send(answer)
 
-    def _listen(self) -> None:
-        """In a thread of its own, so that the end of the parent is seen while a slide is read."""
+    def _receive(self) -> Request:
         try:
-            while True:
-                self._requests.put(json.loads(self._connection.recv_bytes()))
+            request: Request = json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             os._exit(0)
+        return request
 
     def _send(self, answer: Request) -> None:
         try:
@@ -134,7 +137,7 @@ class Reader:
         while rest.size:
             if self._filled == PIXEL_BYTES:
                 self._send({"more": PIXEL_BYTES})
-                self._requests.get()
+                self._receive()
                 self._filled = 0
             part, rest = np.split(rest, [PIXEL_BYTES - self._filled])
             self._shared.pixels[self._filled : self._filled + part.size] = part

@@ -50,6 +50,14 @@ class Readers:
         if has_new_copies:
             self._tidy()
 
+    def warm(self) -> None:
+        """Have a reader start while nobody waits for it yet."""
+        with self._news:
+            is_first = self._count == 0
+            self._count += is_first
+        if is_first:
+            self._give_back(self._started())
+
     def forget(self, file: str) -> None:
         """Have readers that are idle close a file; a busy one does so when it is done."""
         with self._news:
@@ -84,17 +92,20 @@ class Readers:
         return is_new and file.is_copy
 
     def _take(self, state: FileState) -> Reader:
-        most = cores() + 1
         with self._news:
-            while not self._idle and self._count >= most:
+            while not self._idle and self._count > cores():
                 self._news.wait(WAIT_SECONDS)
             if self._idle:
                 best = max(reversed(self._idle), key=lambda reader: state in reader.has)  # of equals the last used
                 self._idle.remove(best)
                 return best
             self._count += 1
+        return self._started()
+
+    def _started(self) -> Reader:
+        """A new reader, which is counted already."""
         try:
-            return Reader(max(LEAST_CACHE_BYTES, CACHE_BYTES // most))
+            return Reader(max(LEAST_CACHE_BYTES, CACHE_BYTES // (cores() + 1)))
         except BaseException:
             with self._news:
                 self._count -= 1

@@ -195,6 +195,7 @@ def test_a_slide_that_asks_for_absurd_memory_has_an_error_and_its_reader_lives(
     assert readers.pids() == [pid]
 
 
+@pytest.mark.slow
 def test_many_threads_share_few_readers(tmp_path: Path, write_slide) -> None:
     paths = [four_greys(tmp_path / f"{number}.tif", write_slide) for number in range(5)]
 
@@ -207,6 +208,7 @@ def test_many_threads_share_few_readers(tmp_path: Path, write_slide) -> None:
     assert 1 <= len(readers.pids()) <= cores() + 1
 
 
+@pytest.mark.slow
 def test_what_is_larger_than_the_shared_memory_comes_in_parts(tmp_path: Path, write_slide) -> None:
     edge = 3000
     assert edge * edge * 3 > slide_memory.PIXEL_BYTES
@@ -270,6 +272,7 @@ def test_a_reader_ends_with_the_process_that_started_it_however_that_ended(slide
     wait_for(lambda: is_gone(reader))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_reader_and_nothing_is_printed_by_it(slide: str) -> None:
     process, reader = running(slide, FAULTY.replace("FAULT", "sleep"))
     time.sleep(0.5)
@@ -297,8 +300,16 @@ sys.exit(status or readers.pids() != ours)
 """
 
 
+@pytest.mark.slow
 def test_a_forked_process_has_readers_of_its_own(slide: str) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED, slide], cwd=ROOT, check=True, timeout=60)
+
+
+def test_a_reader_that_was_started_ahead_is_the_one_that_reads(slide: str) -> None:
+    readers.warm()
+    readers.warm()
+    [pid] = readers.pids()
+    assert started_with(slide) == pid
 
 
 def test_readers_get_no_credentials(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
