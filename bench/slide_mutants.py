@@ -60,7 +60,7 @@ def tiles_zeroed(rng: random.Random, original: Original, path: Path) -> None:
     """The bytes of tiles, as a copy with holes has them."""
     data = bytearray(original.data)
     tiles = _level(rng, original).tiles
-    for offset, length in rng.sample(tiles, rng.choice((1, 3, len(tiles)))):
+    for offset, length in rng.sample(tiles, min(len(tiles), rng.choice((1, 3, len(tiles))))):
         data[offset : offset + length] = bytes(length)
     _write(path, data)
 

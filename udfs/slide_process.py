@@ -16,11 +16,13 @@ from typing import Any
 
 from udfs import slide_memory
 from udfs.areas import FileState, Pixels
+from udfs.errors import SlideError
 from udfs.slide_cache import LocalFile
 
 STALL_SECONDS = 60.0  # without a further block of a level, properties, or a slide that is opened
 CUT_SECONDS = 600.0  # for one cut, however it goes on: a slide of 100,000 px without smaller levels takes some minutes
 LOOK_SECONDS = 0.5
+START_SECONDS = 300.0  # for a reader to load its libraries, from whatever disk
 END_SECONDS = 10.0  # until a process that was killed is gone
 
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")  # of the environment: readers need no credentials
@@ -42,6 +44,7 @@ class Reader:
     def __init__(self, cache_bytes: int) -> None:
         """cache_bytes: decoded tiles that it keeps, of each of two kinds."""
         self.has: dict[FileState, LocalFile] = {}
+        self._is_ready = False
         self._connection, theirs = Pipe()
         descriptor = slide_memory.create()
         try:
@@ -69,7 +72,11 @@ class Reader:
         return self._process.pid
 
     def ask(self, request: Mapping[str, Any], take: Callable[[Pixels], None]) -> dict[str, Any]:
-        """Its answer; pixels are handed to `take` as they come, to be copied at once. Raises EndedError."""
+        """Its answer; pixels are handed to `take` as they come, to be copied at once.
+
+        Raises EndedError, and SlideError when the process has not started.
+        """
+        self._started()
         try:
             self._connection.send_bytes(json.dumps(request).encode())
             while "more" in (answer := self._answer()):
@@ -80,6 +87,22 @@ class Reader:
         if filled := answer.get("filled"):
             take(self._shared.pixels[:filled])
         return answer
+
+    def _started(self) -> None:
+        """Wait for the process to say that it is ready, which is no slide's time."""
+        until = time.monotonic() + START_SECONDS
+        try:
+            while not self._is_ready:
+                if self._connection.poll(LOOK_SECONDS):
+                    self._is_ready = bool(self._connection.recv_bytes())
+                elif time.monotonic() > until:
+                    raise TimeoutError
+        except (EOFError, OSError):
+            self.kill()
+            raise SlideError(
+                f"the process that reads slides has not started (status {self._process.returncode}); "
+                "its reason stands in the terminal, and `histolake doctor` looks for it"
+            ) from None
 
     def _answer(self) -> dict[str, Any]:
         """The next message, as long as there is progress."""

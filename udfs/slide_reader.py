@@ -77,6 +77,7 @@ class Reader:
             "properties": self._properties,
             "read": self._read,
         }
+        self._send({"is_ready": True})
         while True:
             request = self._receive()
             answer = does[request["do"]](**request["with"])

@@ -312,6 +312,15 @@ def test_a_reader_that_was_started_ahead_is_the_one_that_reads(slide: str) -> No
     assert started_with(slide) == pid
 
 
+def test_a_reader_that_cannot_start_is_no_fault_of_the_slide(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(slide_process, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+        for _ in range(4):
+            with pytest.raises(SlideError, match=r"has not started \(status 3\)"):
+                dimensions(slide)
+    assert dimensions(slide) == (EDGE, EDGE)
+
+
 def test_readers_get_no_credentials(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     environment = Path(f"/proc/{started_with(slide)}/environ")
