@@ -14,7 +14,7 @@ from udfs import jpeg_tiles, slide_pixels
 from udfs.areas import Cut
 from udfs.errors import SlideError
 from udfs.jpeg_tiles import JpegTiles, TileCache
-from udfs.slide import Area, file_state, read_area
+from udfs.slide import Area, file_state, metadata, read_area
 from udfs.slide_pixels import Slides
 
 WIDTH, HEIGHT = 300, 204
@@ -161,6 +161,20 @@ def test_a_tile_that_is_not_in_the_file_is_left_to_openslide(tmp_path):
     tiles = tiles_of(path)
     assert tiles.read(0, 0, 0, 10, 10) is None
     assert tiles.read(0, 64, 0, 10, 10) is not None
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "deflate"])
+def test_a_level_that_names_fewer_tiles_than_it_has_is_refused(tmp_path, write_slide, compression):
+    """libtiff fills up the directory with tiles of no bytes, which are glass."""
+    path = write_slide(tmp_path / "slide.tif", texture(), compression=compression)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["ImageWidth"].overwrite(10 * WIDTH)
+    with openslide.OpenSlide(path) as handle:
+        assert handle.read_region((5 * WIDTH, 100), 0, (1, 1)).getpixel((0, 0)) == (0, 0, 0, 0)
+    with pytest.raises(SlideError, match=r"of 188 tiles of a level of 3,000 x 204 px it has 20"):
+        metadata(path)
+    with pytest.raises(SlideError, match="of 188 tiles"):
+        read_area(path, Area(5 * WIDTH, 100, 64, 64), 64, 64)
 
 
 @pytest.mark.parametrize("compression", ["deflate", "none"])
