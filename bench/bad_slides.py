@@ -166,7 +166,7 @@ def shrinking(paths: Sequence[Path]) -> Iterator[None]:
     def shrink() -> None:
         while not stop.wait(0.2):
             for path in paths:
-                os.truncate(path, path.stat().st_size * 98 // 100)
+                os.truncate(path, path.stat().st_size * 997 // 1000)
 
     thread = threading.Thread(target=shrink)
     thread.start()

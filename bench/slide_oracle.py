@@ -22,6 +22,7 @@ PATCH_PX, BLOCK_PX = 64, 16  # of a patch as it is embedded, and of the squares 
 NEAR = 4 / 255  # that the mean of a square may be off: decoders differ in how they round and enlarge chroma
 WHITE = 255
 FRAME_PX = 256  # of the DICOM slide
+GREY = {0, 1}  # of TIFF's photometric interpretations: 0 is white, or black
 DEFLATE = {8, 32946}  # of TIFF's compressions
 
 Pixels = NDArray[np.uint8]
@@ -94,6 +95,9 @@ class Oracle:
             return np.frombuffer(zlib.decompressobj().decompress(data, math.prod(shape)), np.uint8).reshape(shape)
         tile = np.asarray(page.decode(data, number, jpegtables=page.jpegtables)[0])
         tile = tile.reshape(tile.shape[-3:])
+        if page.photometric in GREY:  # the other samples mean something else
+            grey = tile[..., :1] if page.photometric else WHITE - tile[..., :1]
+            tile = np.repeat(grey, 3, axis=2)
         return tile if len(tile.shape) == 3 and tile.shape[-1] == 3 and tile.dtype == np.uint8 else None
 
 

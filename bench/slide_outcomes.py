@@ -16,7 +16,7 @@ from slide_originals import Original
 from lake import store
 from udfs import slide_process, slide_requests
 
-MOST_SECONDS = (slide_requests.MOST_ENDS + 1) * slide_process.STALL_SECONDS  # of one unit of a slide
+MOST_SECONDS = slide_requests.MOST_ENDS * slide_process.STALL_SECONDS  # of one unit of a slide
 
 Size = tuple[int, int]
 
