@@ -11,7 +11,7 @@ from race import Figure
 
 from lake import session
 
-SLIDES = 257  # of 100,000 patches: 13 files each in three tables
+SLIDES = 370  # of 100,000 patches: 27 files each in all
 HELP_S = 0.4
 CONNECT_S = 0.5
 

@@ -34,8 +34,7 @@ def executor(engine: Engine) -> Iterator[Executor]:
     another version.
     """
     if engine.name is EngineName.local:
-        if engine.address or engine.gpus_per_worker:
-            raise HistolakeError("--address and --gpus-per-worker are for workers of a cluster: add --engine ray")
+        _refuse_workers(engine)
         from lake.worker import local
 
         yield local
@@ -53,8 +52,7 @@ def reader(engine: Engine, workers: int | None) -> Iterator[Reader]:
     Raises HistolakeError as `executor` does.
     """
     if engine.name is EngineName.local:
-        if engine.address or workers:
-            raise HistolakeError("--address and --workers are for workers of a cluster: add --engine ray")
+        _refuse_workers(engine, workers)
         from lake.training_rows import whole
 
         yield whole
@@ -64,6 +62,13 @@ def reader(engine: Engine, workers: int | None) -> Iterator[Reader]:
         from lake.ray_shards import ShardedReader
 
         yield ShardedReader(Resources(engine.cpus_per_worker), workers)
+
+
+def _refuse_workers(engine: Engine, workers: int | None = None) -> None:
+    """Raise HistolakeError when something is asked of workers, and there are none."""
+    if workers or engine != Engine(engine.name):
+        told = "--address, --workers, --cpus-per-worker and --gpus-per-worker"
+        raise HistolakeError(f"{told} are for workers of a cluster: add --engine ray")
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def _ask_verdict(lake: Lake, patch: Row) -> None:
 
 
 def _ask_name() -> str:
-    return st.text_input("Your name", value=st.session_state.get("reviewer", ""), max_chars=100)
+    return str(st.text_input("Your name", value=st.session_state.get("reviewer", ""), max_chars=100))
 
 
 def _verdicts(patch: Row) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,8 +61,14 @@ def person_of(request: HTTPConnection) -> Person:
 
 
 def is_active(cookies: Mapping[str, str] | None = None) -> None:
-    """Note that the person does something, by the request of these cookies, else by the page that is being made."""
-    if limits := login():
+    """Note that the person does something, by the request of these cookies, else by the page that is being made.
+
+    Whose login is over is told so by the page's gate.
+    """
+    limits = login()
+    if limits is None:
+        return
+    with suppress(LoggedOutError):
         sessions.touch(_session_of_page(limits) if cookies is None else sessions.session(cookies, limits))
 
 
@@ -77,9 +84,8 @@ def _of_login(found: Session, limits: Login) -> Person:
     subject = str(claims["sub"])
     role = _highest(_roles_told(claims, limits))
     if role is None:
-        roles.deny(
-            subject, "use this app", f"you have no role here: ask who looks after this app to give {subject} one"
-        )
+        why = f"you have no role here: ask who looks after this app to give one to {subject}"
+        roles.deny(subject, "use this app", why)
     return Person(subject, str(claims.get("name") or claims.get("email") or subject), role)
 
 

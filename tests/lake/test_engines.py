@@ -67,7 +67,7 @@ def test_what_answers_and_is_no_cluster_is_told_apart(
 
 
 def test_what_only_a_cluster_understands_is_refused_without_one(lake: TestLake) -> None:
-    for words in (("--address", "127.0.0.1:6379"), ("--gpus-per-worker", "1")):
+    for words in (("--address", "127.0.0.1:6379"), ("--cpus-per-worker", "2"), ("--gpus-per-worker", "1")):
         assert "add --engine ray" in refused(lake, *words)
 
 

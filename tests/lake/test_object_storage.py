@@ -166,6 +166,8 @@ def test_the_whole_workflow_makes_the_same_tables_in_a_bucket(
         lake.ok("heatmap", "tumor_4", "--out", str(tmp_path / "heatmap.png")),
         lake.ok("export", "scores", "--out", str(tmp_path / "scores.csv")),
         lake.ok("reproduce", "champion"),
+        lake.ok("maintain", "--dry-run"),
+        lake.ok("maintain"),
         lake.ok("optimize"),
         lake.ok("vacuum", "--keep-hours", "0"),
         lake.ok("check"),

@@ -10,21 +10,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import object_stores
 import polars as pl
 import pytest
 from conftest import new_lake, write_slides
+from object_stores import BUCKET, Store
 from polars.testing import assert_frame_equal
 from rich.console import Console
 from support import ROOT, TestLake, write_slide
 
 from lake import encoder_cache, engines, session, sql_files, store, workflow
-from lake.choices import Engine, EngineName
+from lake.choices import Engine, EngineName, lake_path
 from lake.progress import Progress
+from lake.units import Outcome, Unit
 from lake.worker import Job
 from udfs.registry import rows_seen
 
@@ -88,11 +91,19 @@ ONE_CPU = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """The cluster; its workers keep encoders in a cache of their own."""
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A bucket."""
+    with object_stores.moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory, moto: Store) -> Iterator[Nodes]:
+    """The cluster; its workers keep encoders in a cache of their own, and know the bucket's credentials."""
     before = dict(os.environ)
     os.environ["HISTOLAKE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(moto.environment())
     made = Nodes()
     yield made
     made.cluster.shutdown()
@@ -183,6 +194,39 @@ def test_every_stage_on_a_cluster_writes_what_one_process_writes(
     lake.ok("run", *FEW, *nodes.engine)
     lake.ok("predict", *nodes.engine)
     assert lake.versions() == before
+
+
+def test_a_lake_in_a_bucket_is_filled_on_a_cluster_with_what_a_folder_holds(
+    nodes: Nodes, local: TestLake, tiny_onnx: Path
+) -> None:
+    lake = new_lake(lake_path(f"s3://{BUCKET}/on/ray"), tiny_onnx)
+    everything(lake, local.root.parent / "slides", *nodes.engine)
+    assert_equal(lake, local, "slides", "annotations", "patches", "features", "labels", "predictions", "detections")
+
+
+def test_a_task_that_runs_twice_is_there_once(
+    nodes: Nodes, large: tuple[TestLake, TestLake], waiting: TestLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lake import ray_cluster
+    from lake.ray_worker import RayWorker
+
+    class DiesOnce(RayWorker):
+        """Dies after the first task that is committed, before the driver hears of it."""
+
+        def do(self, units: Sequence[Unit], *, at_once: bool) -> list[Outcome]:
+            committed = super().do(units, at_once=at_once) + self.flush()
+            mark = Path(os.environ["HISTOLAKE_CACHE"]) / "died"
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return committed
+
+    monkeypatch.setattr(ray_cluster, "ACTOR", ray_cluster.ray.remote(DiesOnce))
+    waiting.ok("run", *MANY, *nodes.engine, "--stage", "features")
+    done = waiting.read("runs").filter(stage="features", status="ok")
+    times = done.group_by("slide_id", "identity", "part").len()["len"]
+    assert times.max() == 2
+    assert_equal(waiting, large[1], "features")
 
 
 def test_a_node_that_is_killed_loses_and_doubles_nothing(

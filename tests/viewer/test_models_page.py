@@ -15,6 +15,7 @@ from support import ROOT, TestLake, run_command
 from viewer_support import AA_TEXT, Open, contrast, rgb, tables, words
 
 from lake import mlflow_runs, models, store
+from lake.choices import Role
 from lake.tables import TABLES
 from udfs.errors import HistolakeError, ModelError
 from viewer import models_charts

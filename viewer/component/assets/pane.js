@@ -4,14 +4,13 @@ import "./vendor/openseadragon.min.js"; // sets window.OpenSeadragon
 import { drawOutlines, fetchOutlines } from "./annotations.js";
 import { Heatmap, fetchGrid } from "./heatmap.js";
 import { magnificationOf, scaleBar } from "./scale.js";
-import { ask } from "./server.js";
+import { tileLoader } from "./server.js";
 
 const TILE_PX = 254; // of the server's Deep Zoom tiles, without their overlap
 const OVERLAP_PX = 1;
 const SMALLEST_LEVEL = 8; // the first whose edge can exceed a tile's
 const PATCHES_ACROSS = 12; // the view around a hotspot
 const KEYS = "Arrow keys move, plus and minus zoom, Enter shows the patch in the middle.";
-const DENIED = 403; // the server's status
 const MARK = { hotspot: "#e69f00", chosen: "#0072b2" };
 
 const { OpenSeadragon } = window;
@@ -77,19 +76,12 @@ export class Pane {
     }
   }
 
-  /** Fetch a tile for OpenSeadragon; what the server says of the first that does not come is shown. */
-  async fetchTile(job) {
-    job.userData.abort = new AbortController();
-    try {
-      const response = await ask(job.src, this.spec.token, { signal: job.userData.abort.signal });
-      job.finish(await response.blob(), null, "rasterBlob");
-    } catch (error) {
-      job.fail(error.message, null);
-      if (error.name === "AbortError" || this.isExplained) return;
-      this.isExplained = true;
-      this.isDenied = error.status === DENIED;
-      this.events.failed(this, error.message);
-    }
+  /** Show what the server says of the first tile that does not come. */
+  explain(error) {
+    if (this.isExplained) return;
+    this.isExplained = true;
+    this.isDenied = error.isDenied;
+    this.events.failed(this, error.message);
   }
 
   /** Show a slide and a model's heatmap of it; what is already there stays, and so does the view. */
@@ -126,8 +118,7 @@ export class Pane {
       minLevel: SMALLEST_LEVEL,
       maxLevel: Math.ceil(Math.log2(Math.max(width, height))),
       getTileUrl: (level, column, row) => `${tiles}/${level}/${column}_${row}.jpeg`,
-      downloadTileStart: (job) => this.fetchTile(job),
-      downloadTileAbort: (job) => job.userData.abort.abort(),
+      ...tileLoader(() => this.spec.token, (error) => this.explain(error)),
     });
   }
 
