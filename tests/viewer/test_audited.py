@@ -232,3 +232,18 @@ def test_of_one_who_asks_on_and_on_so_many_denials_are_recorded(
     monkeypatch.setattr(admissions, "WINDOW_S", 0.0)  # a minute later
     admissions.record_denial("mallory", "a tile", "no token")
     assert told(full_lake.root, "denied")[-1]["details"] == {"why": "no token", "left_out": 7}
+
+
+def test_logins_are_recorded_and_without_a_record_nobody_is_let_in(lake: Lake, full_lake: TestLake) -> None:
+    claims = {"sub": "s-1", "name": "Ada", "email": "ada@example.org"}
+    assert admissions.record_login(claims) is None
+    admissions.record_logout(claims)
+    [came], [left] = told(full_lake.root, "logged in"), told(full_lake.root, "logged out")
+    for row in (came, left):
+        assert (row["subject"], row["name"], row["role"], row["via"]) == ("s-1", "Ada", None, "app")
+    with full_disk():
+        why = admissions.record_login(claims)
+        admissions.record_logout(claims)
+    assert why is not None
+    assert UNDONE in why
+    assert len(told(full_lake.root, "logged in")) == len(told(full_lake.root, "logged out")) == 1

@@ -143,6 +143,10 @@ def test_a_tile_is_for_who_was_shown_the_slide_and_no_other(visit: Visit, app: s
             assert httpx.get(address, headers={"Histolake-Token": token, **own}).status_code == expected
             assert httpx.get(f"{address}?token={token}", headers=own).status_code == expected
             assert httpx.get(address).status_code == 403
+    for slide_id, expected in (("tumor_4", 204), ("tumor_3", 403)):
+        saving = f"{app}/histolake/saving/{slide_id}"
+        assert httpx.post(saving, headers={"Histolake-Token": token, **own}).status_code == expected
+        assert httpx.post(saving).status_code == 403
     thumbnail = f"{app}/histolake/thumbnails/tumor_4.jpeg"
     assert httpx.get(thumbnail, headers={"Histolake-Token": token, **own}).status_code == 403
     vera.goto(app)
@@ -152,7 +156,7 @@ def test_a_tile_is_for_who_was_shown_the_slide_and_no_other(visit: Visit, app: s
     assert httpx.get(seen.value.url, headers=own).status_code == 403
 
 
-def test_a_login_that_is_over_is_over_wherever_its_cookie_went(visit: Visit, app: str) -> None:
+def test_a_login_that_is_over_is_over_wherever_its_cookie_went(visit: Visit, app: str, own: TestLake) -> None:
     page = visit("anna")
     asked = tile_request(page, app, "tumor_4")
     copied = {"Histolake-Token": asked.headers["histolake-token"], **cookie_of(page)}
@@ -165,6 +169,10 @@ def test_a_login_that_is_over_is_over_wherever_its_cookie_went(visit: Visit, app
     page.context.add_cookies(kept)
     page.goto(app)
     expect(page.get_by_text("You have logged out.")).to_be_visible()
+    recorded = own.read("audit").sort("sequence").filter(subject="anna").select("action", "slide_id").rows()
+    begun = len(recorded) - 1 - [action for action, _ in reversed(recorded)].index("logged in")
+    assert recorded[begun : begun + 3] == [("logged in", None), ("opened", "tumor_4"), ("logged out", None)]
+    assert {action for action, _ in recorded[begun + 3 :]} == {"denied"}
 
 
 def test_files_of_a_page_ask_for_a_login(visit: Visit, app: str) -> None:
