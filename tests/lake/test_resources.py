@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -141,7 +142,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_same_command_goes_on_later(
 def test_too_few_open_files_are_told_and_no_slide_is_blamed(full_lake: TestLake, slides: Path) -> None:
     words = ("run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--lake", str(full_lake.root))
     outcomes = set()
-    for most in (24, 32, 40, 48, 64, 96, 128):
+    for most in (24, 40, 64, 128):
         answer = histolake(*words, prepare=lambda most=most: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)))
         outcomes.add(answer.returncode)
         if answer.returncode:
@@ -154,14 +155,18 @@ def test_too_few_open_files_are_told_and_no_slide_is_blamed(full_lake: TestLake,
 
 @pytest.mark.slow
 def test_too_little_memory_leaves_nothing_half_and_no_slide_is_blamed(full_lake: TestLake) -> None:
+    """Native code may abort the process, and then nobody can say anything: what is there is whole all the same."""
     words = ("run", "--patch-px", "16", "--mpp", "1", "--encoder", "tiny", "--lake", str(full_lake.root))
-    statuses = []
-    for megabytes in range(600, 5000, 400):
+    statuses = set()
+    for megabytes in (1000, 1800, 2600, 3000):
         most = megabytes * KB * KB
         answer = histolake(*words, prepare=lambda most=most: resource.setrlimit(resource.RLIMIT_AS, (most, most)))
-        statuses.append((megabytes, answer.returncode, answer.stderr[-600:]))
+        statuses.add(answer.returncode)
+        if answer.returncode == 1:
+            told(answer, "memory is used up")
         whole(full_lake)
-    print(statuses)
+    assert 1 in statuses
+    assert statuses <= {0, 1, -signal.SIGABRT}, statuses
     full_lake.ok(*words[:-2])
     assert full_lake.read("runs").filter(status="failed").is_empty()
 
