@@ -25,7 +25,7 @@ def visit(session: ClientConnection, page: str, query: str = "") -> int:
     session.send(order.SerializeToString())
     messages = 0
     while True:
-        message = ForwardMsg.FromString(session.recv(ANSWER_S))  # type: ignore[arg-type]
+        message = ForwardMsg.FromString(session.recv(ANSWER_S))
         messages += 1
         kind = message.WhichOneof("type")
         if kind == "script_finished":

@@ -36,6 +36,8 @@ ANY_COMMIT = (
     "between commit and ledger",
     "during the ledger write",
 )
+WITHIN_COMMIT = ("between data files and log entry", "during the ledger write", "while the ledger is tidied")
+TOO_LATE = "as soon as a commit's log entry was there"  # where one of these came so late that the commit came about
 CHOSEN = {
     "ingest": ("while the lake is made", *ANY_COMMIT),
     "run": (*ANY_COMMIT, "while the ledger is tidied", "while a checkpoint is written"),
@@ -122,8 +124,10 @@ class Harness:
         root = self._folder / f"lake-{tally.series}"
         for name in self.commands:
             for point, number in plan[name] if plan else self._drawn(name):
+                left = set(chaos_lake.strays(root))
                 if self._killed(name, root, point, number):
-                    tally.kills[name, point] += 1
+                    is_late = point in WITHIN_COMMIT and left == set(chaos_lake.strays(root))
+                    tally.kills[name, TOO_LATE if is_late else point] += 1
                     tally.resumes += 1
                     self._read(root, f"{name} killed {point}, {number}")
                 else:

@@ -30,6 +30,7 @@ def prepare_mlflow() -> None:
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it also raises
 
 
 def tracking(root: Path) -> MlflowClient:

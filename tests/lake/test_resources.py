@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,9 @@ from delta_writers import write
 from support import ROOT, TestLake, write_slide
 
 from lake import connect, upkeep
+from lake.compute import raise_if_general
+from lake.storage_faults import read_failure
+from udfs.errors import StorageError
 
 resource = pytest.importorskip("resource")
 
@@ -141,7 +145,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_the_same_command_goes_on_later(
 def test_too_few_open_files_are_told_and_no_slide_is_blamed(full_lake: TestLake, slides: Path) -> None:
     words = ("run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--lake", str(full_lake.root))
     outcomes = set()
-    for most in (24, 32, 40, 48, 64, 96, 128):
+    for most in (24, 40, 64, 128):
         answer = histolake(*words, prepare=lambda most=most: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)))
         outcomes.add(answer.returncode)
         if answer.returncode:
@@ -154,14 +158,18 @@ def test_too_few_open_files_are_told_and_no_slide_is_blamed(full_lake: TestLake,
 
 @pytest.mark.slow
 def test_too_little_memory_leaves_nothing_half_and_no_slide_is_blamed(full_lake: TestLake) -> None:
+    """Native code may abort the process, and then nobody can say anything: what is there is whole all the same."""
     words = ("run", "--patch-px", "16", "--mpp", "1", "--encoder", "tiny", "--lake", str(full_lake.root))
-    statuses = []
-    for megabytes in range(600, 5000, 400):
+    statuses = set()
+    for megabytes in (1000, 1800, 2600, 3000):
         most = megabytes * KB * KB
         answer = histolake(*words, prepare=lambda most=most: resource.setrlimit(resource.RLIMIT_AS, (most, most)))
-        statuses.append((megabytes, answer.returncode, answer.stderr[-600:]))
+        statuses.add(answer.returncode)
+        if answer.returncode == 1:
+            told(answer, "memory is used up")
         whole(full_lake)
-    print(statuses)
+    assert 1 in statuses
+    assert statuses <= {0, 1, -signal.SIGABRT}, statuses
     full_lake.ok(*words[:-2])
     assert full_lake.read("runs").filter(status="failed").is_empty()
 
@@ -214,7 +222,9 @@ def test_who_may_only_read_a_lake_reads_it_and_is_told_when_writing(read_only: T
         ("maintain",),
         ("encoders", "add", "again", "--onnx", str(next(read_only.root.glob("onnx/*/encoder.onnx")))),
     ):
-        told(histolake(*words, *lake, prepare=as_anybody), "Permission denied")
+        answer = histolake(*words, *lake, prepare=as_anybody)
+        told(answer)
+        assert "Permission denied" in answer.stderr or "may only be read" in answer.stderr, answer.stderr
     assert {file: file.stat().st_mtime_ns for file in read_only.root.rglob("*")} == before
 
 
@@ -288,5 +298,9 @@ def test_a_reader_of_an_older_snapshot_is_told_when_its_files_were_vacuumed(full
         assert upkeep.vacuum(root, "predictions", 0) > 0
         with pytest.raises(duckdb.Error) as raised:
             con.sql("select sum(probability) from predictions").fetchall()
-    print(raised.value)
+    sentence = str(read_failure(raised.value))
+    assert "histolake vacuum" in sentence
+    assert "do it again" in sentence
+    with pytest.raises(StorageError):  # a run stops for it, and calls no unit failed
+        raise_if_general(raised.value)
     assert connect(root).sql(count).fetchall() == [(before[0][0] - 1,)]
