@@ -90,7 +90,7 @@ def test_coordinates_with_other_columns(lake: TestLake, tmp_path: Path, rows: st
     [
         ("slide,mpp\none,0.5\n", ("slide_id", "path")),
         ("slide_id,mpp\none,half\n", ("mpp must be a number",)),
-        ("slide_id,split\none,training\n", ("row 1", "train, validation, test")),
+        ("slide_id,split\none,training\n", ("the split of row 1", "train, validation, test")),
         ("slide_id\nmissing\n", ("'missing'", "no slide file")),
     ],
 )
