@@ -11,7 +11,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from udfs.annotations.content import content_of
-from udfs.annotations.shapes import Annotation, Names, annotation, area, check_finite, ignored
+from udfs.annotations.shapes import Annotation, Names, annotation, area, check_finite, check_name, ignored
 from udfs.errors import AnnotationError, quoted, shortened
 
 AREAS, POINTS, IGNORED = ("Polygon", "Spline", "Rectangle"), ("Dot", "PointSet"), ("Measurement",)  # ASAP's types
@@ -36,9 +36,9 @@ def read_asap(path: Path) -> Iterator[Annotation]:
         raise AnnotationError(f"{path}: the root element is <{found}>, not <ASAP_Annotations>; export it from ASAP")
     names = Names()
     for element in root.iterfind("Annotations/Annotation"):
-        name = names.unique(element.get("Name") or "Annotation")
-        group = element.get("PartOfGroup")
-        yield from _shapes(path, name, None if group in (None, "", "None") else group, element, names)
+        name = names.unique(check_name(path, element.get("Name") or "Annotation"))
+        group = check_name(path, element.get("PartOfGroup") or "")
+        yield from _shapes(path, name, None if group in ("", "None") else group, element, names)
 
 
 def _shapes(path: Path, name: str, group: str | None, element: Element, names: Names) -> Iterator[Annotation]:

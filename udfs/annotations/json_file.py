@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from udfs.annotations.content import content_of
-from udfs.annotations.shapes import Ring, check_finite
+from udfs.annotations.shapes import Ring, check_finite, check_name
 from udfs.errors import AnnotationError, quoted
 
 
@@ -26,13 +26,9 @@ def read_json(path: Path) -> Any:
 
 def text_of(path: Path, value: Any) -> str:
     """A name or a class in a JSON file: a text, or a number. Raises AnnotationError for anything else."""
-    try:
-        if isinstance(value, (str, int, float)):
-            str(value).encode()  # half of a surrogate pair is no character
-            return str(value)
-    except UnicodeEncodeError:
-        pass
-    raise AnnotationError(f"{path}: an annotation has a name or a class that is no text; export it again")
+    if not isinstance(value, (str, int, float)):
+        raise AnnotationError(f"{path}: an annotation has a name or a class that is no text; export it again")
+    return check_name(path, str(value))
 
 
 def vertices(path: Path, name: str, positions: Any) -> Ring:

@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from udfs.annotations.tangles import Edges, edges, is_crowded, is_tangled
 from udfs.errors import AnnotationError, quoted, shortened
 
+LONGEST = 1_000  # characters of a name or a group
 FARTHEST = 1e9  # level-0 px; no vertex of a slide lies beyond
 
 Ring = Sequence[tuple[float, float]]
@@ -57,6 +58,17 @@ class Names:
     def series(self, name: str, count: int) -> list[str]:
         """Names for all that one annotation gives: `name`, 'name [1]', 'name [2]' and so on."""
         return [name, *(self.unique(f"{name} [{number}]") for number in range(1, count))][:count]
+
+
+def check_name(path: Path, text: str) -> str:
+    """The text, if a name or a group can be it. Raises AnnotationError for one that is too long, or no text."""
+    try:
+        text.encode()  # half of a surrogate pair is no character
+    except UnicodeEncodeError:
+        raise AnnotationError(f"{path}: the name or class {quoted(text)} is no text; export it again") from None
+    if len(text) > LONGEST:
+        raise AnnotationError(f"{path}: the name or class {quoted(text)} is longer than {LONGEST:,} characters; cut it")
+    return text
 
 
 def check_finite(path: Path, name: str, vertices: Iterable[Iterable[float]]) -> None:
