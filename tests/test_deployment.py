@@ -136,8 +136,9 @@ def test_no_secret_is_in_a_file_and_the_example_names_all_that_is_to_be_filled_i
     named = dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
     assert set(named) == used
     assert {name for name, value in named.items() if not value} == set(ACCOUNT)
-    ignored = subprocess.run(["git", "check-ignore", "-q", "deploy/.env"], cwd=ROOT, check=False)
-    assert ignored.returncode == 0 or not (ROOT / ".git").exists()
+    for private in ("deploy/.env", "deploy/login.toml", ".streamlit/secrets.toml"):
+        ignored = subprocess.run(["git", "check-ignore", "-q", private], cwd=ROOT, check=False)
+        assert ignored.returncode == 0 or not (ROOT / ".git").exists()
     for path in DEPLOY.iterdir():
         assert not re.search(r"(?i)(secret|password|token)\w*[=:] *['\"]?[\w+/]{16,}", path.read_text(encoding="utf-8"))
 
@@ -147,6 +148,7 @@ def test_what_the_image_copies_is_in_its_context_and_no_more() -> None:
     copied = {word for line in instructions("COPY") if not line.startswith("--") for word in line.split()[:-1]}
     assert {line[1:] for line in lines if line.startswith("!")} == copied
     assert "*" in lines
+    assert ".streamlit/secrets.toml" in lines
 
 
 @pytest.mark.parametrize(

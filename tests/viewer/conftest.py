@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,18 +15,21 @@ from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
 
 from viewer import slides
+from viewer.roles import VARIABLE
 
 Open = Callable[..., AppTest]
 
 
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """`open_page(root, "viewer", slide="tumor_1")`: a page of the app on the lake at `root`."""
+    """`open_page(root, "viewer", slide="tumor_1")`: a page of the app on the lake at `root`, as an analyst sees it."""
 
     def opened(root: Path, page: str, **query: str) -> AppTest:
         st.cache_data.clear()  # tests change the lake at one path in different ways
         slides.forget()
         monkeypatch.setenv("HISTOLAKE_LAKE", str(root))
+        if VARIABLE not in os.environ:
+            monkeypatch.setenv(VARIABLE, "analyst")
         app = AppTest.from_file(ROOT / "viewer/navigation/main.py", default_timeout=60).run()
         app.switch_page(f"../pages/{page}.py")
         for name, value in query.items():
