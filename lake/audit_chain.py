@@ -81,24 +81,27 @@ class Chain:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._guard, self._turn = threading.Lock(), threading.Lock()
+        self._turn = threading.Condition()
+        self._is_committing = False
         self._waiting: list[_Waiting] = []
         self._known: tuple[str, Link] | None = None  # the newest file that this process knows, and its last row
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add rows to the chain; returns when they are committed. Raises LakeError when they cannot be."""
         own = _Waiting(rows)
-        with self._guard:
-            self._waiting.append(own)
         with self._turn:
-            if not own.is_done:  # else who had the turn before took these rows along
-                self._commit_all()
+            self._waiting.append(own)
+            while self._is_committing and not own.is_done:
+                self._turn.wait()
+            batch = []
+            if not own.is_done:  # else another thread took these rows along
+                batch, self._waiting, self._is_committing = self._waiting, [], True
+        if batch:
+            self._commit_all(batch)
         if own.error is not None:
             raise LakeError(str(own.error)) from own.error
 
-    def _commit_all(self) -> None:
-        with self._guard:
-            batch, self._waiting = self._waiting, []
+    def _commit_all(self, batch: Sequence[_Waiting]) -> None:
         outcome: LakeError | None = LakeError(f"{self._root / AUDIT.name}: the commit was broken off")
         try:
             self._commit([row for each in batch for row in each.rows])
@@ -106,8 +109,11 @@ class Chain:
         except LakeError as error:
             outcome = error
         finally:
-            for each in batch:
-                each.error, each.is_done = outcome, True
+            with self._turn:
+                for each in batch:
+                    each.error, each.is_done = outcome, True
+                self._is_committing = False
+                self._turn.notify_all()
 
     def _commit(self, rows: Sequence[Row]) -> None:
         tried: list[Link] = []

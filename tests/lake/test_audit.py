@@ -129,12 +129,15 @@ def test_several_deeds_are_one_commit(root: Path) -> None:
 def test_threads_that_come_together_share_a_commit(root: Path) -> None:
     before, held = store.open_table(root, "audit").version(), chain(root)
     threads = [threading.Thread(target=write, args=(root, f"person {number}", 1)) for number in range(20)]
-    with held._turn:  # as while another commit is made
-        for thread in threads:
-            thread.start()
-        while len(held._waiting) < 20:
-            time.sleep(0.01)
-        assert all(thread.is_alive() for thread in threads)
+    held._is_committing = True  # as while another commit is made
+    for thread in threads:
+        thread.start()
+    while len(held._waiting) < 20:
+        time.sleep(0.01)
+    assert all(thread.is_alive() for thread in threads)
+    with held._turn:
+        held._is_committing = False
+        held._turn.notify_all()
     for thread in threads:
         thread.join()
     assert rows(root).height == 26
