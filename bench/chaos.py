@@ -187,7 +187,8 @@ class Harness:
 
     def _finish(self, name: str, root: Path) -> None:
         """Run a command to its end, as a person would after a crash."""
-        self._histolake(*self.commands[name][:1], root, *self.commands[name][1:])
+        command, *words = self.commands[name]
+        self._histolake(command, root, *words)
         if name == "ingest" and self._onnx:
             self._histolake("encoders", root, "add", "own", "--onnx", str(self._onnx), "--scale", "0.00392157")
 

@@ -134,7 +134,7 @@ def main() -> None:
     point, number, *words = sys.argv[1:]
     commits.COMMIT_SECONDS, commits.SHARE = 0.0, 0
     store.LEDGER_FILES = LEDGER_FILES
-    storage.configuration = lambda _: {"delta.checkpointInterval": CHECKPOINT_COMMITS}
+    setattr(storage, "configuration", lambda _: {"delta.checkpointInterval": CHECKPOINT_COMMITS})  # noqa: B010
     POINTS[point](int(number))
     sys.argv[1:] = words
     cli.main()

@@ -22,7 +22,12 @@ def main() -> None:
     """Read, round by round."""
     root = Path(sys.argv[1])
     is_over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), is_over.set()), daemon=True).start()
+
+    def wait() -> None:
+        sys.stdin.read()
+        is_over.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     while not is_over.is_set():
         with connect(root) as con:
             for statement in STATEMENTS:
