@@ -39,6 +39,7 @@ from lake.cli_options import (
 from lake.cli_output import finish, print_json, print_table, say, stderr
 from lake.storage_faults import read_failure
 from udfs.errors import HistolakeError
+from udfs.exhaustion import shortage
 
 INTERRUPTED = 130  # the exit status that Typer makes of KeyboardInterrupt
 STOPPED = "histolake: stopped; what was committed stays, the same command goes on from there"
@@ -271,7 +272,7 @@ def main() -> None:
         if str(error) == "Query interrupted":  # so DuckDB puts Ctrl-C
             say(STOPPED)
             sys.exit(INTERRUPTED)
-        failure = read_failure(error)  # within DuckDB, whose errors are not imported here
+        failure = read_failure(error) or shortage(error)  # within DuckDB, whose errors are not imported here
         if failure is None or cli_lake.is_tracing():
             raise
         say(f"histolake: {failure}")

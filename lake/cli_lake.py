@@ -66,6 +66,7 @@ def sql(
 
     from lake import session
     from lake.compute import reason
+    from lake.storage_faults import read_failure
 
     with session.connect(lake, at=dict(_version(text) for text in at or ())) as con:
         if query is None:
@@ -75,7 +76,7 @@ def sql(
             relation = con.sql(query)
             frame = relation.pl() if relation is not None else None
         except duckdb.Error as error:
-            raise HistolakeError(f"sql: {reason(error)}") from error
+            raise (read_failure(error) or HistolakeError(f"sql: {reason(error)}")) from error
     if frame is None:
         return
     if format is Format.table:

@@ -14,12 +14,15 @@ import pyarrow as pa
 from lake.sql_files import Stage
 from lake.storage_faults import read_failure
 from lake.units import Unit
-from udfs.errors import EncoderError, ModelError
+from udfs.errors import EncoderError, MachineError, ModelError
+from udfs.exhaustion import raise_if_exhausted
 from udfs.processors import cores
 
 SLICE_ROWS = 256  # most rows that one call of a UDF sees,
 PIXEL_ROWS = 64  # and where patches are cropped, which are large: each slice is in memory some four times
 LEAST_SLICE = 32
+
+GENERAL = {each.__name__: each for each in (EncoderError, MachineError, ModelError)}  # what befalls every unit alike
 
 
 def compute(con: duckdb.DuckDBPyConnection, stage: Stage, unit: Unit, parameters: Mapping[str, Any]) -> pa.Table:
@@ -76,8 +79,8 @@ def _in_view(con: duckdb.DuckDBPyConnection, name: str, rows: duckdb.DuckDBPyRel
 
 
 def raise_if_general(failure: duckdb.Error) -> None:
-    """Raise what is wrong with the encoder, the model or the store: it is no slide's fault, and would befall all."""
-    found = re.search(r"executing the UDF: (EncoderError|ModelError): ", str(failure))
+    """Raise what is wrong with the encoder, the model, the store or the machine: it is no slide's fault."""
+    found = re.search(rf"executing the UDF: ({'|'.join(GENERAL)}): ", str(failure))
     lengths = re.search(
         r"Cannot cast list with length (\d+) to array with length (\d+)|left length '(\d+)' and right length '(\d+)'",
         str(failure),
@@ -91,7 +94,8 @@ def raise_if_general(failure: duckdb.Error) -> None:
     if unread := read_failure(failure):
         raise unread from failure
     if found:
-        raise {"EncoderError": EncoderError, "ModelError": ModelError}[found[1]](reason(failure)) from failure
+        raise GENERAL[found[1]](reason(failure)) from failure
+    raise_if_exhausted(failure)
 
 
 def reason(failure: duckdb.Error) -> str:

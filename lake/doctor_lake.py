@@ -106,7 +106,7 @@ def _of_skew(ahead: float, whose: str) -> Note:
 
 
 def ledger(root: Path) -> Iterator[Note]:
-    """Whether the ledger has rows of the future: until then, whatever is done again would not count as newest."""
+    """Whether the ledger has rows of the future: until then, what is done is written down as done just after them."""
     if not store.is_lake(root):
         return
     with session.connect(root, udfs=()) as con:

@@ -37,9 +37,9 @@ def choose(root: Path, name: str | None, run_id: str) -> tuple[EncoderSpec, str]
             f"--encoder {chosen}: no such encoder; there are {has}; add one with `histolake encoders add`"
         )
     spec, file = catalog.prepare(chosen)
-    add(root, spec, file, run_id)
-    if not kept:
+    if not kept:  # before it is added: stopped in between, the next run would find it, and not keep the choice
         store.put(root, "settings", [{"name": "encoder_id", "value": spec.encoder_id}], run_id)
+    add(root, spec, file, run_id)
     return spec, why
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,6 +92,23 @@ def read(root: Path, artifact: str, name: str) -> bytes | None:
             return Path(mlflow.artifacts.download_artifacts(address, dst_path=folder, tracking_uri=uri)).read_bytes()
     except (MlflowException, OSError):
         return None
+
+
+def make_database(place: Place) -> None:
+    """Make MLflow's database, where it is a file that is not there yet, whole or not at all.
+
+    MLflow makes it in some hundred steps, and cannot open one whose making was stopped.
+    """
+    if place.file is None or place.file.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    place.file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=place.file.parent) as folder:
+        partial = Path(folder) / place.file.name
+        SqlAlchemyStore(f"{SQLITE}{partial}", str(place.artifacts)).engine.dispose()
+        with suppress(FileExistsError):  # another process was quicker
+            os.link(partial, place.file)
 
 
 @contextmanager

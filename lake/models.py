@@ -30,6 +30,7 @@ def prepare_mlflow() -> None:
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it also raises
 
 
 def tracking(root: Path) -> MlflowClient:
@@ -38,9 +39,8 @@ def tracking(root: Path) -> MlflowClient:
     import mlflow
 
     place = mlflow_place.place(root)
-    if place.file is not None:
-        place.file.parent.mkdir(parents=True, exist_ok=True)
     with mlflow_place.unchanged_environment(), mlflow_place.explained(root):
+        mlflow_place.make_database(place)
         mlflow.set_tracking_uri(place.uri)
         mlflow.set_registry_uri(place.uri)
         client = mlflow.MlflowClient(place.uri, place.uri)

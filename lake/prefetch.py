@@ -13,7 +13,7 @@ from lake.sql_files import Stage
 from lake.units import Unit
 from udfs.addresses import is_address
 from udfs.cache_room import NoRoomError
-from udfs.errors import SlideError
+from udfs.errors import MachineError, SlideError
 from udfs.slide_cache import LocalFile, local
 
 AHEAD = 2  # slides that are fetched before their turn; fewer where the cache has no room for them
@@ -92,7 +92,7 @@ class Ahead:
             copy = local(self._addresses[name], is_patient=False)
         except NoRoomError:
             return False
-        except SlideError:
+        except (SlideError, MachineError):
             return True
         with self._news:
             if self._left[name] > 0:

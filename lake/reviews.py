@@ -68,7 +68,7 @@ def review(
     row = models.find(root, model) if model or models.champion(root) else None
     with session.connect(root, read_only=False, udfs=()) as con:
         patches = patches_at(con, [each.place for each in verdicts], row, patch_set)
-    now = datetime.now(UTC)
+    now = store.time_after(root, datetime.now(UTC))  # of two verdicts on a patch the later holds
     columns = ("slide_id", "patch_set", "x", "y", "model_id", "probability", "label")
     rows = [
         {
@@ -76,10 +76,11 @@ def review(
             "verdict": each.verdict,
             "note": each.note,
             "reviewer": each.reviewer,
-            "reviewed_at": now + timedelta(microseconds=number),  # of two on one patch the later holds
+            "reviewed_at": now + timedelta(microseconds=number),
         }
         for number, (each, patch) in enumerate(zip(verdicts, patches, strict=True))
     ]
+    store.time_after(root, now + timedelta(microseconds=len(rows)))  # the ledger's entry is later than all of them
     store.append(root, "reviews", rows, run_id)
     return rows
 

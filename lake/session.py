@@ -29,6 +29,7 @@ from lake.tables import FORMAT, TABLES
 from udfs.embed import embed_udf
 from udfs.encoders.encoder import Encoder, EncoderSpec
 from udfs.errors import EncoderError, LakeError, StorageError
+from udfs.exhaustion import raise_if_exhausted
 from udfs.predict import Model, predict_udf
 from udfs.processors import cores
 from udfs.registry import UDFS, Udf
@@ -100,6 +101,7 @@ def connect(
         except (duckdb.Error, LakeError) as error:
             if failure := read_failure(error):
                 raise failure from error
+            raise_if_exhausted(error, f"{root / name}: cannot be read")
             remedy = "vacuuming deletes old versions' files" if name in (at or {}) else "restore its files"
             raise LakeError(f"{root / name}: version {table.version()} cannot be read: {error}; {remedy}") from error
     _refuse_newer(con, root)

@@ -8,6 +8,7 @@ nothing of it is kept.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from lake.storage_faults import reason
 from udfs.cache_folder import cache_dir
@@ -33,6 +36,7 @@ FRESH_S = 1.0  # for which the newest commit is taken as such without asking aga
 PRECONDITION_FAILED = 412  # HTTP status
 CHECKPOINT_COMMITS = "20"
 LOG = "_delta_log"
+UNFINISHED = re.compile(r"#\d+$")  # so names end of files that deltalake is writing in a folder
 
 _newest: dict[str, tuple[float, str, int]] = {}  # of a log: when it was asked, name and time of its newest commit
 _asking = threading.Lock()
@@ -160,7 +164,13 @@ def tables(root: Path) -> set[str]:
     """The names of the lake's tables; empty where there is no lake."""
     if is_remote(root):
         return {name for name in _names(root) if name not in ("onnx", "mlflow", "sql")}
-    return {log.parent.name for log in root.glob(f"*/{LOG}")}
+    return {log.parent.name for log in root.glob(f"*/{LOG}") if _has_commit(log)}
+
+
+def _has_commit(log: Path) -> bool:
+    """Whether a table was made there; who was killed while it made one leaves an empty folder, or half a commit."""
+    with os.scandir(log) as files:
+        return any(file.name.endswith((".json", ".parquet")) for file in files)
 
 
 def is_free(root: Path, names: Collection[str]) -> bool:
@@ -273,6 +283,21 @@ def size(folder: Path, files: Sequence[str]) -> int:
         wanted = {_key(folder / file)[1] for file in files}
         return sum(each["Size"] for each in _objects(folder, "") if each["Key"] in wanted) if files else 0
     return sum(path.stat().st_size for path in (folder / file for file in files) if path.exists())
+
+
+def unfinished(table: str, hours: int) -> list[str]:
+    """Files in a table's folder that a writer began so long ago, and never finished: paths in the folder.
+
+    They bear other names until they are whole. In object storage a part of an object is none.
+    """
+    if is_remote(table):
+        return []
+    folder, began = Path(url2pathname(urlparse(table).path)), time.time() - hours * 3600
+    return [
+        str(file.relative_to(folder))
+        for file in folder.rglob("*")
+        if UNFINISHED.search(file.name) and file.stat().st_mtime < began
+    ]
 
 
 def newest_commit(log: Path) -> tuple[str, int]:

@@ -8,6 +8,12 @@ from udfs.errors import StorageError
 
 KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and the files in ~/.aws"
 
+OURS = r'[^"\n]+/part-\d+-[0-9a-f-]{36}-[^"\n/]+\.parquet'  # as deltalake names files
+GONE = (
+    "this file was deleted while the lake was open, by `histolake vacuum` or from outside; do it again: that reads the "
+    "lake as it is now"
+)
+
 FAULTS = (
     (r"RequestTimeTooSkewed", "this machine's clock is not the store's; set it, e.g. by NTP"),
     (r"ExpiredToken|TokenRefreshRequired|expired", "the credentials have expired; sign in again"),
@@ -53,4 +59,9 @@ def plain(error: BaseException | str) -> str:
 def read_failure(error: BaseException) -> StorageError | None:
     """What a reader of the lake's files raised within DuckDB, which hands on nothing but its text."""
     found = re.search(r"\bStorageError: ([^\n]+)", str(error))
-    return StorageError(found[1]) if found else None
+    if found:
+        return StorageError(found[1])
+    gone = re.search(
+        rf'No files found that match the pattern "({OURS})"|Cannot open file "({OURS})": No such', str(error)
+    )
+    return StorageError(f"{gone[1] or gone[2]}: {GONE}") if gone else None

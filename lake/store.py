@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from lake.sql_files import query
 from lake.storage_faults import fault, plain, reason
 from lake.tables import FORMAT, GROWN, RUNS, TABLES, Table
 from udfs.errors import LakeError, StorageError
+from udfs.exhaustion import raise_if_exhausted
 
 METADATA = "histolake"  # key of our entry in a commit's metadata: the ledger rows of that commit
 CODE_VERSION = version("histolake")
@@ -37,6 +38,11 @@ REPAIR_DEPTH = 50  # latest commits of a table that are searched for ledger rows
 
 # old versions stay readable until they are vacuumed; and looking for those of 30 days ago took a third of a commit
 HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
+
+STEP = timedelta(
+    milliseconds=1
+)  # from one entry to the next where the clock was set back: as fine as Delta's statistics
+_newest: dict[str, datetime] = {}  # by lake, the time of the newest ledger entry that this process knows of
 
 Value = str | int | float | None
 
@@ -190,6 +196,7 @@ def create_table(root: Path, table: Table) -> None:
     except (DeltaError, OSError) as error:
         if DeltaTable.is_deltatable(str(root / table.name), storage.options(root)):
             return  # another process was quicker
+        raise_if_exhausted(error, f"{root / table.name}: the table cannot be made")
         raise LakeError(f"{root / table.name}: the table cannot be made: {reason(error)}") from error
 
 
@@ -205,6 +212,7 @@ def open_table(root: Path, name: str, at: int | None = None) -> DeltaTable:
     except (DeltaError, OSError) as error:
         if why := fault(error):
             raise StorageError(f"{root / name}: {why}") from error
+        raise_if_exhausted(error, f"{root / name}: cannot be opened")
         wanted = "" if at is None else f" at version {at}"
         raise LakeError(f"{root / name}{wanted}: cannot be opened: {plain(error)}") from error
 
@@ -227,7 +235,9 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
     it was made from. `at` overrides the version of single tables.
     """
     runs = open_table(root, "runs", (at or {}).get("runs"))
-    recorded = _recorded_versions(runs)
+    files = pl.DataFrame(runs.get_add_actions(flatten=True))
+    recorded = _recorded_versions(files)
+    _learn(root, files)
     unknown = set(at or {}) - set(recorded) - set(TABLES)
     if unknown:
         raise LakeError(
@@ -240,13 +250,17 @@ def snapshot(root: Path, at: Mapping[str, int] | None = None) -> dict[str, Delta
         return {**dict(zip(versions, opened, strict=True)), "runs": runs}
 
 
-def _recorded_versions(runs: DeltaTable) -> dict[str, int]:
-    """The newest version of every table that the ledger names, read from its file statistics alone."""
-    files = pl.DataFrame(runs.get_add_actions(flatten=True))
+def _recorded_versions(files: pl.DataFrame) -> dict[str, int]:
+    """The newest version of every table that the ledger names, by the statistics of its files alone."""
     if "max.table_version" not in files.columns:
         return {}
     newest = files.group_by("partition.stage").agg(pl.col("max.table_version").max()).drop_nulls()
     return dict(newest.rows())
+
+
+def _ledger_files(root: Path, at: int | None = None) -> pl.DataFrame:
+    """The ledger's files, and what Delta's log tells of each."""
+    return pl.DataFrame(open_table(root, "runs", at).get_add_actions(flatten=True))
 
 
 def moment(root: Path, versions: Mapping[str, int]) -> dict[str, int]:
@@ -261,7 +275,7 @@ def moment(root: Path, versions: Mapping[str, int]) -> dict[str, int]:
 
     def until(name: str, number: int) -> int:
         return bisect.bisect_right(
-            range(newest + 1), number, key=lambda at: _recorded_versions(open_table(root, "runs", at)).get(name, 0)
+            range(newest + 1), number, key=lambda at: _recorded_versions(_ledger_files(root, at)).get(name, 0)
         )
 
     return {**versions, "runs": min(until(name, number) for name, number in versions.items()) - 1}
@@ -275,6 +289,7 @@ def rows(root: Path, name: str, at: int | None = None) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         if why := fault(error):
             raise StorageError(f"{root / name}: {why}") from error
+        raise_if_exhausted(error, f"{root / name}: cannot be read")
         remedy = "restore its files" if at is None else "vacuuming deletes old versions' files"
         raise LakeError(f"{root / name}: version {table.version()} cannot be read: {plain(error)}; {remedy}") from error
 
@@ -298,7 +313,7 @@ def replace(
     rows the replaced ones are deleted; if there are none either, only the ledger is written. Without
     replacements the rows are added.
     """
-    stamped = _stamped(entries)
+    stamped = _stamped(root, entries)
     properties = CommitProperties(
         custom_metadata={METADATA: json.dumps([asdict(one) for one in stamped])}, max_commit_retries=100
     )
@@ -352,7 +367,7 @@ def record(root: Path, entries: Sequence[Entry]) -> None:
     Not of all of its version: beside other writers a compaction may tell a later version than that of its own commit.
     """
     by_commit: dict[tuple[str, int | None, str], list[Entry]] = {}
-    for one in _stamped(entries):
+    for one in _stamped(root, entries):
         by_commit.setdefault((one.stage, one.table_version, one.run_id), []).append(one)
     for (stage, number, run_id), group in by_commit.items():
         rows = _ledger_rows(group)
@@ -377,9 +392,30 @@ def _ledger_rows(entries: Iterable[Entry]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RUNS.schema)
 
 
-def _stamped(entries: Iterable[Entry]) -> list[Entry]:
-    now = datetime.now(UTC).isoformat()
+def _stamped(root: Path, entries: Sequence[Entry]) -> list[Entry]:
+    if all(one.finished_at for one in entries):
+        return list(entries)
+    now = time_after(root, datetime.now(UTC)).isoformat()
     return [one if one.finished_at else dataclasses.replace(one, finished_at=now) for one in entries]
+
+
+def time_after(root: Path, now: datetime) -> datetime:
+    """The time, or what is later than every ledger entry that this process knows of, where the clock was set back.
+
+    What is newest decides what is done. A process knows the entries that were there when it last opened the lake, and
+    its own.
+    """
+    if str(root) not in _newest:
+        _learn(root, _ledger_files(root))
+    _newest[str(root)] = max(now, _newest[str(root)] + STEP)
+    return _newest[str(root)]
+
+
+def _learn(root: Path, files: pl.DataFrame) -> None:
+    """Take note of the ledger's newest entry, by the statistics of its files."""
+    told = files["max.finished_at"].max() if "max.finished_at" in files.columns else None
+    never = datetime.min.replace(tzinfo=UTC)
+    _newest[str(root)] = max(_newest.get(str(root), never), told or never)
 
 
 def repair(root: Path) -> int:

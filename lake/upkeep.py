@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 from deltalake import DeltaTable
 
-from lake import store
+from lake import storage, store
 from lake.conflicts import persist
 
 ORPHAN_HOURS = 24  # no writer takes longer from the first byte of a file to its commit
@@ -68,7 +68,13 @@ def unneeded(table: DeltaTable, retention_hours: int, keep_versions: Sequence[in
     From a day on also files that the log does not know, which a writer left that was stopped; younger ones may be of
     a writer that is at work. The log alone does not tell all: its checkpoints forget what was removed a week ago.
     """
-    return table.vacuum(retention_hours, dry_run=True, **_how(retention_hours, keep_versions))
+    known = table.vacuum(retention_hours, dry_run=True, **_how(retention_hours, keep_versions))
+    return known + _unfinished(table, retention_hours)
+
+
+def _unfinished(table: DeltaTable, retention_hours: int) -> list[str]:
+    """Files of which a writer that was stopped had written a part: of these Delta's own vacuum does not know."""
+    return storage.unfinished(table.table_uri, retention_hours) if retention_hours >= ORPHAN_HOURS else []
 
 
 def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[int] = ()) -> int:
@@ -76,6 +82,9 @@ def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[
     table = store.open_table(root, name)
     if not unneeded(table, retention_hours, keep_versions):
         return 0
+    unfinished = _unfinished(table, retention_hours)
+    for file in unfinished:
+        (root / name / file).unlink(missing_ok=True)
     if name != "runs":  # before: no snapshot may name a version whose files are going, wherever this is stopped
         _record(root, name, table.version(), "vacuum")
     how = _how(retention_hours, keep_versions)
@@ -84,7 +93,7 @@ def vacuum(root: Path, name: str, retention_hours: int, keep_versions: Sequence[
         opened = store.open_table(root, name)
         return len(opened.vacuum(retention_hours, dry_run=False, post_commithook_properties=store.HOOKS, **how))
 
-    return persist(root / name, attempt)
+    return persist(root / name, attempt) + len(unfinished)
 
 
 def _how(retention_hours: int, keep_versions: Sequence[int]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from lake import session, store
 from lake.choices import lake_path
 from lake.statement import checked, reason
+from lake.storage_faults import read_failure
 from lake.workbench import STARTED, Limits
 from udfs.errors import HistolakeError, QueryError
 
@@ -146,7 +147,7 @@ def answer(con: session.Connection, statement: str, limits: Limits) -> tuple[dic
     except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
         raise QueryError(_too_large(limits)) from None
     except (duckdb.Error, pa.ArrowException, OSError, ValueError) as error:
-        why = reason(error)
+        why = str(read_failure(error) or reason(error))
         raise QueryError(_too_large(limits) if "bad_alloc" in why or "Out of Memory" in why else why) from None
     body = io.BytesIO()
     as_frame(names, pa.Table.from_batches(batches, reader.schema)).write_ipc_stream(body)

@@ -43,5 +43,9 @@ class StorageError(LakeError):
     """Object storage that cannot be reached, or refuses."""
 
 
+class MachineError(HistolakeError):
+    """A machine that has run out of disk, memory or open files, or may not write where it should."""
+
+
 class QueryError(HistolakeError):
     """A person's statement that is refused, fails, is cancelled or outgrows its limits."""

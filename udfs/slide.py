@@ -20,6 +20,7 @@ from PIL import Image
 
 from udfs.cache_room import idle_holders
 from udfs.errors import SlideError
+from udfs.exhaustion import raise_if_exhausted
 from udfs.jpeg_tiles import JpegTiles
 from udfs.registry import Column, udf
 from udfs.slide_cache import LocalFile, local
@@ -123,6 +124,7 @@ class _Handles:
         except openslide.OpenSlideUnsupportedFormatError:
             raise SlideError(f"{path}: OpenSlide does not know this format; is it a whole-slide image?") from None
         except _READ_ERRORS as error:
+            raise_if_exhausted(error, path)
             raise SlideError(f"{path}: the slide cannot be opened ({error}); copy or convert it again") from error
 
 
@@ -191,6 +193,8 @@ def _probe(path: str, level: int) -> None:
         except _READ_ERRORS as error:
             _handles.drop(slide)
             failure = error
+    if failure is not None:
+        raise_if_exhausted(failure, path)
     raise SlideError(f"{path}: the slide opens but cannot be read ({failure}); copy or convert it again") from failure
 
 
@@ -214,6 +218,7 @@ def read_area(path: str, area: Area, width: int, height: int) -> Pixels:
     try:
         return _resample(_handles.fresh(path), area, width, height)
     except _READ_ERRORS as error:
+        raise_if_exhausted(error, path)
         raise SlideError(f"{path}: cannot read {where} ({error}); copy or convert the slide again") from error
 
 

@@ -22,6 +22,7 @@ from udfs.addresses import file_name, is_address
 from udfs.cache_room import ABOUT, NoRoomError, lock_of, part_of, slides_dir
 from udfs.download import StoppedError, download, served
 from udfs.errors import FetchError
+from udfs.exhaustion import raise_if_exhausted
 from udfs.locks import try_alone, try_shared
 from udfs.remote import BrokenError, ChangedError, RemoteFile
 
@@ -144,6 +145,7 @@ def _obtained(address: str, job: _Job) -> LocalFile:
     try:
         return _obtain(address, job)
     except OSError as error:
+        raise_if_exhausted(error, f"{address}: cannot be kept in {slides_dir()}")
         raise FetchError(
             f"{address}: cannot be kept in {slides_dir()}: {error.strerror or error}; "
             "make room, or set HISTOLAKE_CACHE to a folder that can be written"

@@ -19,6 +19,7 @@ from lake.choices import Peaks, lake_path
 from lake.ledger import entries
 from lake.slide_scores import TOP
 from lake.sql_files import query
+from lake.storage_faults import read_failure
 from udfs.errors import LakeError
 from viewer.sql_catalog import abouts
 
@@ -108,6 +109,8 @@ def connection(lake: Lake, functions: tuple[str, ...] = ()) -> Iterator[session.
         with session.cursor(shared) as con:
             yield con
     except duckdb.Error as error:
+        if failure := read_failure(error):
+            raise failure from error
         first = str(error).partition("\n")[0]
         raise LakeError(f"{lake.root}: cannot be read: {first}; `histolake check` looks for the reason") from error
 

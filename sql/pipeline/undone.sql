@@ -1,7 +1,8 @@
 -- undone: the planned units that still have to be done.
 --
 -- Done is a unit whose newest entry in the ledger is ok, empty or failed, for the same fingerprint.
--- A result of another fingerprint replaced all older parts of its unit: entries before it do not count.
+-- A commit of another fingerprint replaced all older parts of its unit, also when it says that they failed: entries
+-- before it do not count. Which came first the table's versions tell, as its rows do; entries without one, the time.
 --
 -- grain     one row per unit of work
 -- params    $stage          the stage
@@ -12,7 +13,7 @@ with
 
 ledger as (
 
-    select slide_id, identity, part, fingerprint, status, finished_at
+    select slide_id, identity, part, fingerprint, status, finished_at, table_version
     from runs
     where stage = $stage and slide_id is not null
 
@@ -20,10 +21,10 @@ ledger as (
 
 overwritten as (
 
-    select p.slide_id, p.identity, max(l.finished_at) as at
+    select p.slide_id, p.identity, max(l.table_version) as table_version, max(l.finished_at) as at
     from (select distinct slide_id, identity, fingerprint from planned) as p
     inner join ledger as l on p.slide_id = l.slide_id and p.identity = l.identity
-    where p.fingerprint <> l.fingerprint and l.status <> 'failed'
+    where p.fingerprint <> l.fingerprint and l.table_version is not null
     group by all
 
 ),
@@ -39,7 +40,7 @@ done as (
             and p.part = l.part
             and p.fingerprint = l.fingerprint
     left join overwritten as o on p.slide_id = o.slide_id and p.identity = o.identity
-    where l.finished_at > o.at or o.at is null
+    where coalesce(l.table_version > o.table_version, l.finished_at > o.at, true)
     group by all
     having arg_max(l.status, l.finished_at) <> 'failed' or not $retry_failed
 
