@@ -60,6 +60,14 @@ bench: install .venv/.torch .venv/.peers ## how fast it is beside its peers, int
 bench-app: has-browser install ## how long the app takes on 10 million predictions, into docs/benchmarks.md; some minutes
 	.venv/bin/python bench/app_speed.py
 
+.PHONY: chaos
+chaos: install ## kill commands at random moments and chosen points, into docs/guarantees.md; some more: make chaos KILLS=500 SEED=1
+	.venv/bin/python bench/chaos.py --kills $(or $(KILLS),100) --seed $(or $(SEED),0)
+
+.PHONY: soak
+soak: install ## mixed load for two hours, into docs/guarantees.md; shorter: make soak MINUTES=20
+	.venv/bin/python bench/soak.py --minutes $(or $(MINUTES),120)
+
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff
 	$(IN_VENV) ruff check

@@ -106,7 +106,7 @@ def make_database(place: Place) -> None:
     place.file.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=place.file.parent) as folder:
         partial = Path(folder) / place.file.name
-        SqlAlchemyStore(f"{SQLITE}{partial}", str(place.artifacts)).engine.dispose()
+        SqlAlchemyStore(f"{SQLITE}{partial}", str(place.artifacts)).engine.dispose()  # type: ignore[no-untyped-call]
         with suppress(FileExistsError):  # another process was quicker
             os.link(partial, place.file)
 

@@ -413,7 +413,7 @@ def time_after(root: Path, now: datetime) -> datetime:
 
 def _learn(root: Path, files: pl.DataFrame) -> None:
     """Take note of the ledger's newest entry, by the statistics of its files."""
-    told = files["max.finished_at"].max() if "max.finished_at" in files.columns else None
+    told: Any = files["max.finished_at"].max() if "max.finished_at" in files.columns else None
     never = datetime.min.replace(tzinfo=UTC)
     _newest[str(root)] = max(_newest.get(str(root), never), told or never)
 

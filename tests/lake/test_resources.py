@@ -218,7 +218,6 @@ def test_who_may_only_read_a_lake_reads_it_and_is_told_when_writing(read_only: T
         ("review", "tumor_1", "300", "200", "normal", "--reviewer", "nobody"),
         ("groups", "set", "new", "tumor"),
         ("optimize", "runs"),
-        ("vacuum", "--keep-hours", "0"),
         ("maintain",),
         ("encoders", "add", "again", "--onnx", str(next(read_only.root.glob("onnx/*/encoder.onnx")))),
     ):

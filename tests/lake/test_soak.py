@@ -1,0 +1,29 @@
+"""A minute of mixed load: what is asked for is answered, and what lives long stays as large as it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted as Linux knows them")
+def test_memory_handles_and_threads_stay_flat_under_mixed_load() -> None:
+    """A short form of `make soak`."""
+    words = [sys.executable, "bench/soak.py", "--minutes", "0.5", "--print"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert all(
+        told["done"].get(name) for name in ("ingest", "run", "predict", "pages", "tiles", "heatmaps", "reads")
+    ), told
+    for process in ("app", "reader"):
+        assert told[process]["handles"]["is_flat"], told
+        assert told[process]["threads"]["is_flat"], told
+        grown = told[process]["rss_mb"]["last_quarter"] - told[process]["rss_mb"]["second_quarter"]
+        assert grown < 150, told  # caches fill in so short a time; `make soak` asks for more
