@@ -42,7 +42,7 @@ class Reader:
     """
 
     def __init__(self, cache_bytes: int) -> None:
-        """cache_bytes: decoded tiles that it keeps, of each of two kinds."""
+        """cache_bytes: decoded tiles that it keeps, of each of two kinds. Raises SlideError if none can be had."""
         self.has: dict[FileState, LocalFile] = {}
         self._is_ready = False
         self._connection, theirs = Pipe()
@@ -62,9 +62,16 @@ class Reader:
                 cwd="/",
                 start_new_session=True,  # deaf to the terminal's Ctrl-C
             )
+        except OSError as error:
+            raise SlideError(f"no process that reads slides can be started: {error}; end other programs") from error
         finally:
             theirs.close()
             os.close(descriptor)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -82,10 +89,13 @@ class Reader:
             while "more" in (answer := self._answer()):
                 take(self._shared.pixels[: answer["more"]])
                 self._connection.send_bytes(b"{}")
+            if filled := answer.get("filled"):
+                take(self._shared.pixels[:filled])
         except (EOFError, OSError):
             raise EndedError(self._ended()) from None
-        if filled := answer.get("filled"):
-            take(self._shared.pixels[:filled])
+        except (ValueError, TypeError, AttributeError) as error:  # it has written over its own memory, perhaps
+            self.kill()
+            raise EndedError(f"its reader's answer made no sense: {error}") from None
         return answer
 
     def _started(self) -> None:

@@ -95,12 +95,20 @@ class Readers:
         with self._news:
             while not self._idle and self._count > cores():
                 self._news.wait(WAIT_SECONDS)
+            self._bury()
             if self._idle:
                 best = max(reversed(self._idle), key=lambda reader: state in reader.has)  # of equals the last used
                 self._idle.remove(best)
                 return best
             self._count += 1
         return self._started()
+
+    def _bury(self) -> None:
+        """Forget idle readers that ended, which is no slide's fault: for want of memory, most likely."""
+        for reader in [reader for reader in self._idle if not reader.is_alive]:
+            reader.kill()  # which closes its connection
+            self._idle.remove(reader)
+            self._count -= 1
 
     def _started(self) -> Reader:
         """A new reader, which is counted already."""

@@ -174,6 +174,18 @@ def test_a_file_that_has_ended_three_readers_is_left_alone_until_it_changes(
     assert greys(tiles(slide, 0)) == [10]
 
 
+def test_idle_readers_that_were_killed_are_nobodys_fault(slide: str) -> None:
+    for _ in range(2):
+        with ThreadPoolExecutor(cores() + 1) as pool:
+            list(pool.map(dimensions, [slide] * 20))
+        killed = readers.pids()
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda killed=killed: all(map(is_gone, killed)))
+        assert greys(tiles(slide, 0)) == [10]
+        assert not set(readers.pids()) & set(killed)
+
+
 def test_deaths_that_were_not_the_slides_fault_are_forgiven(slide: str) -> None:
     for _ in range(4):
         pid = started_with(slide)
