@@ -94,7 +94,7 @@ def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a process took: seconds from start to end, and the most memory that it held, bytes."""
+    """What a process took: seconds from start to end, and the most memory that it and those below it held, bytes."""
 
     seconds: float
     peak: int
@@ -102,10 +102,25 @@ class Ran:
 
 
 ALONE = """
-import resource, subprocess, sys
-status = subprocess.call([sys.executable, *sys.argv[1:]])
-print("\\n%d" % resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(status)
+import resource, subprocess, sys, time
+from pathlib import Path
+
+def held(pid):  # bytes that a process and all below it hold; what several share is counted once
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        below = " ".join(each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")).split()
+    except (OSError, ValueError):  # it ended just now
+        return 0
+    own = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return 1024 * own + sum(map(held, below))
+
+process, most = subprocess.Popen([sys.executable, *sys.argv[1:]]), 0
+while process.poll() is None:
+    most = max(most, held(process.pid))
+    time.sleep(0.1)
+alone = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print("\\n%d" % max(most, alone))
+sys.exit(process.returncode)
 """
 
 
@@ -126,7 +141,7 @@ def in_process(arguments: Sequence[str], **environment: str) -> Ran:
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with status {done.returncode}")
     output, _, peak = done.stdout.rstrip().rpartition("\n")
-    return Ran(took, int(peak) * (1 if sys.platform == "darwin" else 1024), output)
+    return Ran(took, int(peak), output)
 
 
 def row(figure: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ CLOSE = 1e-3  # fp32 through any order of sums
 
 def openslide(_: Path) -> Iterator[Note]:
     """OpenSlide's version, and whether it reads a pyramid that is written here."""
+    from openslide import __library_version__
+
     from lake.pyramid import write_pyramid
     from udfs import slide
 
@@ -35,7 +37,7 @@ def openslide(_: Path) -> Iterator[Note]:
         write_pyramid(path, pixels, mpp=0.5, description="histolake doctor")
         found = slide.metadata(str(path))
         read = slide.read_area(str(path), slide.Area(256, 128, PATCH, PATCH), PATCH, PATCH)
-    version = f"OpenSlide {slide.LIBRARY_VERSION}"
+    version = f"OpenSlide {__library_version__}"
     expected = pixels[128 : 128 + PATCH, 256 : 256 + PATCH]
     if (found["width"], found["height"]) != (str(WIDTH), str(HEIGHT)) or _differ(read, expected):
         yield error(f"{version} reads other pixels than were written", "install openslide-bin anew")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,8 @@ def _fingerprint(path: str) -> str | None:
 
 def _fingerprint_of_file(path: Path) -> str:
     sizes = [(file, file.stat().st_size) for file in slide_files(path)]
+    if not path.is_file():  # of a pipe, reading may never end
+        raise IsADirectoryError(errno.EISDIR, "no file", str(path))
     size = path.stat().st_size
     with path.open("rb") as content:
         samples = []

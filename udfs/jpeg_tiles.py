@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
+import tifffile
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-CACHE_BYTES = 192 * 2**20  # decoded tiles, shared by all slides: two rows of tiles of a slide 130,000 px wide
 VENDORS = {"generic-tiff", "aperio"}  # whose levels are directories of the file, without overlap or gaps
 LARGEST_TILE = 2**22  # px; of larger ones few patches would share a cache
 TELLING = 32  # least spread of a channel within a read that is compared: plain glass agrees however colors are sampled
@@ -29,7 +28,12 @@ _START = b"\xff\xd8"
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # and one byte: whether the components are YCbCr
 _YCBCR = {2: b"\0", 6: b"\1"}  # of TIFF's photometric interpretations: RGB, YCbCr
 _JPEG = 7
-_BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error)  # what tifffile raises on odd files
+_BROKEN = (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError, MemoryError, struct.error)
+"""What tifffile raises on odd files."""
+
+
+class MissingTilesError(ValueError):
+    """A level whose directory names fewer tiles than it is large: libtiff takes the others for glass."""
 
 
 @dataclass(frozen=True)
@@ -44,42 +48,43 @@ class _Grid:
     head: bytes
 
 
-class _Cache:
-    """Decoded tiles, least recently used forgotten first."""
+class TileCache:
+    """Decoded tiles of all slides, `most` bytes of them, least recently used forgotten first."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._tiles: OrderedDict[tuple[object, int, int], Pixels] = OrderedDict()
         self._bytes = 0
 
+    def __len__(self) -> int:
+        return len(self._tiles)
+
     def get(self, key: tuple[object, int, int]) -> Pixels | None:
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-            return tile
+        """The tile, if it is kept."""
+        tile = self._tiles.get(key)
+        if tile is not None:
+            self._tiles.move_to_end(key)
+        return tile
 
     def put(self, key: tuple[object, int, int], tile: Pixels) -> None:
-        with self._lock:
-            if key in self._tiles:  # another thread was quicker
-                return
-            self._tiles[key] = tile
-            self._bytes += tile.nbytes
-            while self._bytes > CACHE_BYTES:
-                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
-
-
-_cache = _Cache()
+        """Keep a tile that is not kept yet."""
+        self._tiles[key] = tile
+        self._bytes += tile.nbytes
+        while self._bytes > self._most:
+            self._bytes -= self._tiles.popitem(last=False)[1].nbytes
 
 
 class JpegTiles:
-    """The levels of a slide that are grids of JPEG tiles. May be read by several threads at once."""
+    """The levels of a slide that are grids of JPEG tiles."""
 
-    def __init__(self, path: str, vendor: str, sizes: Sequence[tuple[int, int]]) -> None:
-        """vendor, sizes: as OpenSlide tells them; sizes are width and height of each level, px."""
+    def __init__(self, path: str, vendor: str, sizes: Sequence[tuple[int, int]], cache: TileCache) -> None:
+        """vendor, sizes: as OpenSlide tells them; sizes are width and height of each level, px.
+
+        Raises MissingTilesError.
+        """
         self._key = object()  # of this state of the file, in the cache
-        can_read = vendor in VENDORS and hasattr(os, "pread")  # which Windows lacks
-        self._grids = _grids(path, sizes) if can_read else {}
+        self._cache = cache
+        self._grids = _grids(path, sizes) if vendor in VENDORS else {}
         self._agreed: set[int] = set()
         if self._grids:
             self._file = os.open(path, os.O_RDONLY)
@@ -120,11 +125,11 @@ class JpegTiles:
 
     def _tile(self, level: int, grid: _Grid, number: int) -> Pixels | None:
         key = (self._key, level, number)
-        tile = _cache.get(key)
+        tile = self._cache.get(key)
         if tile is None:
             tile = self._decode(grid, number)
             if tile is not None:
-                _cache.put(key, tile)
+                self._cache.put(key, tile)
         return tile
 
     def _decode(self, grid: _Grid, number: int) -> Pixels | None:
@@ -142,21 +147,25 @@ class JpegTiles:
 
 def _grids(path: str, sizes: Sequence[tuple[int, int]]) -> dict[int, _Grid]:
     """The levels, by number, that are one directory of the file with 8-bit RGB or YCbCr in JPEG tiles."""
-    import tifffile
-
     found: dict[int, _Grid] = {}
+    lacking = ""
     try:
         with tifffile.TiffFile(path) as tiff:
             for page in (each.aspage() for each in tiff.pages):
                 size = page.imagewidth, page.imagelength
-                is_plain = page.is_tiled and page.compression == _JPEG and page.photometric in _YCBCR
+                if not page.is_tiled:
+                    continue
+                columns = -(-size[0] // page.tilewidth)
+                rows = -(-size[1] // page.tilelength)
+                named = min(len(page.dataoffsets), len(page.databytecounts))
+                if size in sizes and named < columns * rows:
+                    lacking = f"of {columns * rows:,} tiles of a level of {size[0]:,} x {size[1]:,} px it has {named:,}"
+                is_plain = page.compression == _JPEG and page.photometric in _YCBCR
                 is_plain = is_plain and page.tilewidth * page.tilelength <= LARGEST_TILE
                 if not is_plain or page.samplesperpixel != 3 or page.planarconfig != 1 or sizes.count(size) != 1:
                     continue
                 if sizes.index(size) in found:  # which of the two is the level?
                     return {}
-                columns = -(-size[0] // page.tilewidth)
-                rows = -(-size[1] // page.tilelength)
                 offsets, lengths = (np.array(each, np.int64) for each in (page.dataoffsets, page.databytecounts))
                 if len(offsets) != columns * rows or len(lengths) != columns * rows:
                     continue
@@ -165,4 +174,6 @@ def _grids(path: str, sizes: Sequence[tuple[int, int]]) -> dict[int, _Grid]:
                 found[sizes.index(size)] = _Grid(page.tilewidth, page.tilelength, columns, offsets, lengths, head)
     except _BROKEN:
         return {}
+    if lacking:
+        raise MissingTilesError(lacking)
     return found

@@ -38,6 +38,7 @@ class LocalFile:
 
     def __init__(self, file: str, lock: int | None = None) -> None:
         self.file = file
+        self.is_copy = lock is not None
         self.compared = time.monotonic()  # with what is served
         if lock is not None:
             weakref.finalize(self, _release, lock)

@@ -13,6 +13,7 @@ from PIL import Image
 import viewer.frame
 import viewer.worklist  # noqa: F401  (what the first page is made of, imported before it is asked for)
 from udfs.errors import HistolakeError
+from udfs.slide_readers import readers
 from viewer import reading
 
 THREAD = "read ahead"
@@ -28,7 +29,8 @@ async def warmed_up(_app: st.App) -> AsyncIterator[None]:
 
 
 def read_ahead() -> None:
-    """Open the lake and read the worklist; what fails is for the page to say."""
+    """Start a reader of slides, open the lake and read the worklist; what fails is for the page to say."""
+    readers.warm()
     Image.preinit()  # thumbnails need Pillow's formats
     with contextlib.suppress(HistolakeError):
         lake = reading.newest_lake()

@@ -17,8 +17,9 @@ from support import ROOT, TestLake, write_slide
 from lake import prefetch
 from lake.prefetch import Ahead
 from lake.units import Unit
-from udfs import download, slide, slide_cache
+from udfs import download, slide_cache
 from udfs.slide_cache import is_here
+from udfs.slide_readers import readers
 
 
 @pytest.fixture
@@ -36,8 +37,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlideSer
 
 
 def close_slides() -> None:
-    with slide._handles._lock:
-        slide._handles._open.clear()
+    readers.close()
 
 
 def empty_cache(server: SlideServer) -> None:

@@ -10,10 +10,12 @@ import tifffile
 from PIL import Image
 
 from lake.pyramid import Level, declare_jpeg, write_levels
-from udfs import jpeg_tiles, slide
+from udfs import jpeg_tiles, slide_pixels
+from udfs.areas import Cut
 from udfs.errors import SlideError
-from udfs.jpeg_tiles import JpegTiles
-from udfs.slide import Area, read_area
+from udfs.jpeg_tiles import JpegTiles, TileCache
+from udfs.slide import Area, file_state, metadata, read_area
+from udfs.slide_pixels import Slides
 
 WIDTH, HEIGHT = 300, 204
 COLOURS = [("rgb", (1, 1)), ("ycbcr", (1, 1)), ("ycbcr", (2, 2)), ("ycbcr", (2, 1))]
@@ -47,9 +49,10 @@ def openslides(path, x, y, level, width, height):
         return np.asarray(handle.read_region((x, y), level, (width, height)).convert("RGB"))
 
 
-def tiles_of(path) -> JpegTiles:
+def tiles_of(path, cache=None) -> JpegTiles:
     with openslide.OpenSlide(path) as handle:
-        return JpegTiles(path, handle.properties["openslide.vendor"], handle.level_dimensions)
+        vendor, sizes = handle.properties["openslide.vendor"], handle.level_dimensions
+    return JpegTiles(path, vendor, sizes, TileCache(2**24) if cache is None else cache)
 
 
 RECTANGLES = [(0, 0, 64, 64), (0, 0, WIDTH, HEIGHT), (63, 63, 2, 2), (100, 50, 130, 90), (299, 203, 1, 1)]
@@ -74,7 +77,8 @@ def test_patches_are_those_that_openslide_alone_would_give(tmp_path, monkeypatch
     sizes = [40, 50, 64, 81, 128]
     quick = [read_area(first, area, size, size) for area, size in itertools.product(areas, sizes)]
     monkeypatch.setattr(jpeg_tiles, "VENDORS", set())
-    slow = [read_area(second, area, size, size) for area, size in itertools.product(areas, sizes)]
+    slides, state = Slides(2**24), file_state(second)
+    slow = [slides.read(second, state, Cut(area, size, size)) for area, size in itertools.product(areas, sizes)]
     for a, b in zip(quick, slow, strict=True):
         assert np.array_equal(a, b)
 
@@ -82,9 +86,10 @@ def test_patches_are_those_that_openslide_alone_would_give(tmp_path, monkeypatch
 def test_after_the_first_patch_openslide_is_not_asked(tmp_path, monkeypatch):
     path = write(tmp_path / "slide.tif")
     expected = openslides(path, 100, 50, 0, 90, 90)
-    read_area(path, Area(0, 0, 64, 64), 64, 64)
-    monkeypatch.setattr(slide, "_on_white", None)
-    assert np.array_equal(read_area(path, Area(100, 50, 90, 90), 90, 90), expected)
+    slides, state = Slides(2**24), file_state(path)
+    slides.read(path, state, Cut(Area(0, 0, 64, 64), 64, 64))
+    monkeypatch.setattr(slide_pixels, "_on_white", None)
+    assert np.array_equal(slides.read(path, state, Cut(Area(100, 50, 90, 90), 90, 90)), expected)
 
 
 def test_plain_glass_does_not_tell_how_colours_are_read(tmp_path):
@@ -158,6 +163,20 @@ def test_a_tile_that_is_not_in_the_file_is_left_to_openslide(tmp_path):
     assert tiles.read(0, 64, 0, 10, 10) is not None
 
 
+@pytest.mark.parametrize("compression", ["jpeg", "deflate"])
+def test_a_level_that_names_fewer_tiles_than_it_has_is_refused(tmp_path, write_slide, compression):
+    """libtiff fills up the directory with tiles of no bytes, which are glass."""
+    path = write_slide(tmp_path / "slide.tif", texture(), compression=compression)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["ImageWidth"].overwrite(10 * WIDTH)
+    with openslide.OpenSlide(path) as handle:
+        assert handle.read_region((5 * WIDTH, 100), 0, (1, 1)).getpixel((0, 0)) == (0, 0, 0, 0)
+    with pytest.raises(SlideError, match=r"of 188 tiles of a level of 3,000 x 204 px it has 20"):
+        metadata(path)
+    with pytest.raises(SlideError, match="of 188 tiles"):
+        read_area(path, Area(5 * WIDTH, 100, 64, 64), 64, 64)
+
+
 @pytest.mark.parametrize("compression", ["deflate", "none"])
 def test_other_compressions_are_left_to_openslide(tmp_path, write_slide, compression):
     path = write_slide(tmp_path / "slide.tif", texture(), compression=compression)
@@ -166,14 +185,13 @@ def test_other_compressions_are_left_to_openslide(tmp_path, write_slide, compres
 
 def test_formats_whose_levels_are_not_plain_grids_are_left_to_openslide(tmp_path):
     path = write(tmp_path / "slide.tif")
-    assert JpegTiles(path, "ventana", [(WIDTH, HEIGHT)]).read(0, 0, 0, 10, 10) is None
+    assert JpegTiles(path, "ventana", [(WIDTH, HEIGHT)], TileCache(2**24)).read(0, 0, 0, 10, 10) is None
 
 
-def test_no_more_decoded_tiles_are_kept_than_the_cache_has_room_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(jpeg_tiles, "CACHE_BYTES", 3 * 64 * 64 * 3)
-    monkeypatch.setattr(jpeg_tiles, "_cache", jpeg_tiles._Cache())
-    tiles_of(write(tmp_path / "slide.tif")).read(0, 0, 0, WIDTH, HEIGHT)
-    assert len(jpeg_tiles._cache._tiles) == 3
+def test_no_more_decoded_tiles_are_kept_than_the_cache_has_room_for(tmp_path):
+    cache = TileCache(3 * 64 * 64 * 3)
+    tiles_of(write(tmp_path / "slide.tif"), cache).read(0, 0, 0, WIDTH, HEIGHT)
+    assert len(cache) == 3
 
 
 def test_a_real_aperio_slide_has_openslides_pixels(shared_data):

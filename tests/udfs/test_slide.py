@@ -1,6 +1,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -10,10 +11,12 @@ import tifffile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from udfs import slide
+from udfs import slide, slide_pixels, slide_readers
+from udfs.areas import Cut
 from udfs.errors import SlideError
 from udfs.registry import rows_seen
-from udfs.slide import Area, dimensions, metadata, read_area
+from udfs.slide import Area, dimensions, file_state, metadata, read_area
+from udfs.slide_pixels import Slides
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 LEVELS = {  # sizes of the levels of slides whose colour is their position
@@ -44,6 +47,11 @@ def gradients(tmp_path_factory: pytest.TempPathFactory, write_slide) -> dict[str
         name: write_slide(folder / f"{name}.tif", *(gradient(*size) for size in sizes))
         for name, sizes in (LEVELS | large).items()
     }
+
+
+def read_here(path: str, area: Area, width: int, height: int) -> np.ndarray:
+    """As read_area, in this process, whose constants a test may change."""
+    return Slides(2**20).read(path, file_state(path), Cut(area, width, height))
 
 
 fractions = st.floats(0, 1)
@@ -147,20 +155,20 @@ def test_a_slide_of_one_pixel_can_be_read_at_any_size(tmp_path, write_slide):
 def test_large_areas_are_read_in_blocks_without_seams(gradients, monkeypatch):
     area = Area(3.3, 2.2, 1500.5, 1100.25)
     whole = read_area(gradients["large"], area, 371, 283)
-    monkeypatch.setattr(slide, "BLOCK_EDGE", 50)
-    in_blocks = read_area(gradients["large"], area, 371, 283)
+    monkeypatch.setattr(slide_pixels, "BLOCK_EDGE", 50)
+    in_blocks = read_here(gradients["large"], area, 371, 283)
     assert np.abs(whole.astype(int) - in_blocks).max() <= 1
 
 
 def test_memory_is_bounded_when_a_large_area_becomes_few_pixels(gradients, monkeypatch):
     read: list[int] = []
-    block = slide._resample_block
-    monkeypatch.setattr(slide, "MOST_REDUCTION", 8)
-    monkeypatch.setattr(slide, "BLOCK_EDGE", 32)
+    block = slide_pixels._resample_block
+    monkeypatch.setattr(slide_pixels, "MOST_REDUCTION", 8)
+    monkeypatch.setattr(slide_pixels, "BLOCK_EDGE", 32)
     monkeypatch.setattr(
-        slide, "_resample_block", lambda *args: (read.append(args[2].width * args[2].height), block(*args))[1]
+        slide_pixels, "_resample_block", lambda *args: (read.append(args[2].width * args[2].height), block(*args))[1]
     )
-    pixels = read_area(gradients["large single"], Area(0, 0, 900, 700), 3, 2)
+    pixels = read_here(gradients["large single"], Area(0, 0, 900, 700), 3, 2)
     assert max(read) <= 33 * 33
     assert np.abs(pixels[0, :, 0] - (20 + 200 * np.array([1, 3, 5]) / 6)).max() < 2
 
@@ -281,20 +289,26 @@ def test_a_slide_replaced_by_another_of_the_same_size_and_time_is_read_anew(tmp_
 
 
 def test_after_a_corrupt_tile_the_slide_is_opened_once_again_and_not_for_every_patch(torn, monkeypatch):
+    slides, opened = Slides(2**20), []
+    fresh = slides._opened
+    monkeypatch.setattr(slides, "_opened", lambda path, file: (opened.append(path), fresh(path, file))[1])
     with pytest.raises(SlideError):
-        read_area(torn, tile_of(6), 20, 20)
-    opened: list[str] = []
-    fresh = slide._handles.fresh
-    monkeypatch.setattr(slide._handles, "fresh", lambda path: (opened.append(path), fresh(path))[1])
+        slides.read(torn, file_state(torn), Cut(tile_of(6), 20, 20))
     for number in (0, 1, 2, 3, 4, 5):
-        read_area(torn, tile_of(number), 20, 20)
-    assert opened == [torn]
+        slides.read(torn, file_state(torn), Cut(tile_of(number), 20, 20))
+    assert opened == [torn, torn]
 
 
 def test_only_so_many_slides_stay_open(tmp_path, write_slide):
-    for number in range(slide.OPEN_SLIDES + 10):
+    slide_readers.readers.close()
+    for number in range(slide_readers.OPEN_SLIDES + 10):
         read_area(write_slide(tmp_path / f"{number}.tif", flat(64, 64, 50)), Area(0, 0, 8, 8), 8, 8)
-    assert len(slide._handles._open) == slide.OPEN_SLIDES
+    [reader] = slide_readers.readers._idle
+    folder = Path("/proc") / str(reader.pid) / "fd"
+    assert len(reader.has) == slide_readers.OPEN_SLIDES
+    if folder.is_dir():
+        held = {os.readlink(each) for each in folder.iterdir()}
+        assert {name for name in held if name.endswith(".tif")} <= {state[0] for state in reader.has}
 
 
 def test_a_batch_too_large_for_an_arrow_column_says_so(con, tmp_path, write_slide, monkeypatch):

@@ -17,10 +17,11 @@ import pytest
 from slide_server import SlideServer, serving
 from support import ROOT, write_slide
 
-from udfs import cache_room, download, remote_http, slide, slide_cache
+from udfs import cache_room, download, remote_http, slide_cache
 from udfs.errors import FetchError, SlideError
 from udfs.slide import Area, read_area
 from udfs.slide_cache import local
+from udfs.slide_readers import readers
 
 SIZE = 3_000_000  # bytes of the files that are no slides
 
@@ -36,8 +37,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlideSer
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served") as served:
         yield served
-    with slide._handles._lock:
-        slide._handles._open.clear()
+    readers.close()
 
 
 def content(name: str, size: int = SIZE) -> bytes:

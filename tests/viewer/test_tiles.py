@@ -25,11 +25,11 @@ from slide_server import serving
 from starlette.applications import Starlette
 from support import ROOT, SHARED, TestLake, write_slide
 
-import udfs.slide
 from lake import store
 from lake.tables import TABLES
 from udfs.deep_zoom import DeepZoom
 from udfs.slide import Area, dimensions, file_state, read_area
+from udfs.slide_readers import readers
 from viewer import tiles
 from viewer.pictures import Pictures
 from viewer.routes import ROUTES
@@ -238,7 +238,7 @@ def test_a_slide_on_a_server_has_no_picture_until_it_was_opened(
     path = write_slide(tmp_path / "served" / "far.tif")
     with serving(path.parent) as server:
         add(lake, "far", server.url("far.tif"))
-        udfs.slide._handles._open.clear()
+        readers.close()
         monkeypatch.setenv("HISTOLAKE_CACHE", str(tmp_path / "another"))
         server.requests.clear()
         for asked in (tile_path("far"), "/histolake/thumbnails/far.jpeg"):

@@ -14,9 +14,9 @@ from streamlit.testing.v1 import AppTest
 from support import TestLake, write_slide
 from viewer_support import Open, words
 
-import udfs.slide
 from lake import store
 from lake.choices import Peaks
+from udfs.slide_readers import readers
 
 
 def panes(app: AppTest) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ def test_a_slide_on_a_server_is_fetched_when_it_is_opened(
     with serving(tmp_path / "served") as server:
         (slides / "tumor_4.tif").unlink()
         full_lake.ok("ingest", server.url("tumor_4.tif"), "--split", "test")
-        udfs.slide._handles._open.clear()
+        readers.close()
         monkeypatch.setenv("HISTOLAKE_CACHE", str(tmp_path / "another"))
         server.requests.clear()
         app = open_page(full_lake.root, "viewer", slide="tumor_4")
