@@ -268,7 +268,8 @@ def main() -> None:
             say(STOPPED)
         raise
     except Exception as error:
-        if str(error) == "Query interrupted":  # so DuckDB puts Ctrl-C
+        told = str(error)
+        if told == "Query interrupted" or "executing the UDF: KeyboardInterrupt" in told:  # so DuckDB puts Ctrl-C
             say(STOPPED)
             sys.exit(INTERRUPTED)
         failure = read_failure(error)  # within DuckDB, whose errors are not imported here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -99,9 +100,8 @@ def find(patterns: Iterable[str], endings: set[str], kind: str) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in patterns:
-        matches = (
-            [Path(pattern)] if Path(pattern).exists() else [Path(m) for m in sorted(glob.glob(pattern, recursive=True))]
-        )
+        is_name = os.path.lexists(pattern)  # of a broken link, too: it fails as a slide does, and stops no other
+        matches = [Path(pattern)] if is_name else [Path(m) for m in sorted(glob.glob(pattern, recursive=True))]
         files = [file for match in matches for file in _expand(match, endings)]
         if not files:
             wanted = ", ".join(sorted(endings))
@@ -134,8 +134,10 @@ def _expand(path: Path, endings: set[str]) -> list[Path]:
     files = sorted(
         file
         for file in path.rglob("*")
-        if file.suffix.lower() in endings and file.is_file() and not any(map(file.is_relative_to, lakes))
+        if file.suffix.lower() in endings and not file.is_dir() and not any(map(file.is_relative_to, lakes))
     )
+    if not files and path.suffix.lower() in endings:  # it was meant for a file
+        return [path]
     return one_a_series(files)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,24 @@ def test_no_slide_matches(lake: TestLake, tmp_path: Path) -> None:
     before = lake.versions()
     refused(lake("ingest", str(tmp_path / "*.svs")), str(tmp_path / "*.svs"), "no slide matches", ".svs")
     assert lake.versions() == before
+
+
+def test_what_is_no_file_fails_alone(lake: TestLake, tmp_path: Path) -> None:
+    """Named as a shell names all that ends in .tif, and found in a folder."""
+    write_slide(tmp_path / "a.tif")
+    (tmp_path / "broken.tif").symlink_to(tmp_path / "nothing.tif")
+    (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
+    (tmp_path / "folder.tif").mkdir()
+    os.mkfifo(tmp_path / "pipe.tif")
+    answer = lake("ingest", *map(str, sorted(tmp_path.glob("*.tif"))))
+    assert answer.status == 1
+    slides = lake.read("slides").sort("slide_id")
+    assert slides.select("slide_id", "status").rows() == [
+        ("a", "ok"),
+        *((name, "failed") for name in ("broken", "folder", "loop", "pipe")),
+    ]
+    assert all(str(tmp_path) in error for error in slides["error"].drop_nulls())
+    assert lake("ingest", str(tmp_path), "--retry-failed").err.count("failed: ") == 3  # a folder is looked into
 
 
 def test_a_pattern_of_run_matches_no_slide(full_lake: TestLake) -> None:
