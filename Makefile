@@ -60,6 +60,10 @@ bench: install .venv/.torch .venv/.peers ## how fast it is beside its peers, int
 bench-app: has-browser install ## how long the app takes on 10 million predictions, into docs/benchmarks.md; some minutes
 	.venv/bin/python bench/app_speed.py
 
+.PHONY: bad-slides
+bad-slides: install ## damage 1,000 slides, and see that no harm comes of it, into docs/guarantees.md; half an hour
+	.venv/bin/python bench/bad_slides.py
+
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff
 	$(IN_VENV) ruff check
