@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 from udfs.areas import FileState
 from udfs.cache_room import idle_holders
+from udfs.errors import MachineError
+from udfs.exhaustion import raise_if_exhausted
 from udfs.processors import cores
 from udfs.slide_cache import LocalFile
 from udfs.slide_process import EndedError, Reader
@@ -19,6 +21,7 @@ OPEN_SLIDES = 16  # files that readers keep open,
 OPEN_COPIES = 2  # and of them, those of fetched slides, which the cache cannot delete meanwhile
 CACHE_BYTES = 192 * 2**20  # decoded tiles, of all readers: two rows of tiles of a slide 130,000 px wide
 LEAST_CACHE_BYTES = 16 * 2**20  # of one of many
+WHERE = "no process that reads slides can start"
 WAIT_SECONDS = 0.25  # Ctrl-C is seen between waits only, see docs/engine-notes.md
 
 
@@ -111,12 +114,15 @@ class Readers:
             self._count -= 1
 
     def _started(self) -> Reader:
-        """A new reader, which is counted already."""
+        """A new reader, which is counted already. Raises MachineError when the machine has no room for it."""
         try:
             return Reader(max(LEAST_CACHE_BYTES, CACHE_BYTES // (cores() + 1)))
-        except BaseException:
+        except BaseException as error:
             with self._news:
                 self._count -= 1
+            if isinstance(error, OSError):
+                raise_if_exhausted(error, WHERE)
+                raise MachineError(f"{WHERE}: {error}") from error
             raise
 
     def _give_back(self, reader: Reader) -> None:
