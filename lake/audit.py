@@ -18,7 +18,7 @@ from typing import Any
 from lake import storage, store
 from lake.audit_chain import chain
 from lake.tables import AUDIT
-from udfs.errors import AuditError, LakeError
+from udfs.errors import AuditError, LakeError, MachineError
 
 LONGEST = 100_000  # characters of a text; what is cut off says so
 
@@ -82,7 +82,7 @@ def record(root: Path, who: Who, *deeds: Deed) -> None:
         now = {"runs": int(Path(store.newest_commit(root, "runs")[0]).stem)}
         at = datetime.now(UTC)
         chain(root).add([_row(at, who, deed, now) for deed in deeds])
-    except LakeError as error:
+    except (LakeError, MachineError) as error:
         why = str(error)
         if store.is_lake(root) and AUDIT.name not in storage.tables(root):
             why = f"{root}: made by an older histolake; `histolake optimize` gives it the tables it lacks"

@@ -22,7 +22,7 @@ from lake import storage, store
 from lake.conflicts import persist
 from lake.storage_faults import reason
 from lake.tables import AUDIT
-from udfs.errors import LakeError
+from udfs.errors import LakeError, MachineError
 
 HASHED = tuple(column.name for column in AUDIT.columns if column.name not in ("previous_hash", "hash"))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,7 +73,7 @@ class _Waiting:
 
     rows: Sequence[Row]
     is_done: bool = False
-    error: LakeError | None = field(default=None)
+    error: LakeError | MachineError | None = field(default=None)
 
 
 class Chain:
@@ -102,11 +102,11 @@ class Chain:
             raise LakeError(str(own.error)) from own.error
 
     def _commit_all(self, batch: Sequence[_Waiting]) -> None:
-        outcome: LakeError | None = LakeError(f"{self._root / AUDIT.name}: the commit was broken off")
+        outcome: LakeError | MachineError | None = LakeError(f"{self._root / AUDIT.name}: the commit was broken off")
         try:
             self._commit([row for each in batch for row in each.rows])
             outcome = None
-        except LakeError as error:
+        except (LakeError, MachineError) as error:
             outcome = error
         finally:
             with self._turn:
@@ -139,7 +139,7 @@ class Chain:
         files = _files(table)
         self._known = (files["path"][-1], tried[-1])
         if files.height > store.LEDGER_FILES:
-            with suppress(LakeError):  # what was to be recorded is
+            with suppress(LakeError, MachineError):  # what was to be recorded is
                 store.compact(self._root, AUDIT.name)
 
     def _newest(self, table: DeltaTable) -> Link:

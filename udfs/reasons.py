@@ -43,6 +43,8 @@ def reason(error: BaseException) -> str:
     """What the library says, without what it quotes."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, MemoryError):
+        return "it takes more memory than a slide may"
     told = _GAPS.sub("…", _TOKEN.sub(_let_through, str(error))).strip() or type(error).__name__
     return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
 

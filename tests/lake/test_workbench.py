@@ -162,7 +162,7 @@ def test_an_older_ledger_shows_the_lake_as_it_was(root: Path) -> None:
 
 
 def test_a_version_that_never_was_is_a_sentence(root: Path) -> None:
-    with pytest.raises(QueryError, match="runs at version 9999: cannot be opened"):
+    with pytest.raises(QueryError, match="runs at version 9999: there is none yet"):
         run(root, "select 1", QUICK, at={"runs": 9999})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from viewer import slides
 from viewer.roles import VARIABLE
 
 Open = Callable[..., AppTest]
+
+
+@pytest.fixture(autouse=True)
+def own_main() -> Iterator[None]:
+    """Pages that run in this process take the place of its main module, which processes it starts look into."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_old_pages_of_a_vacuumed_lake_are_a_sentence_and_refreshing_helps(open_p
     app.switch_page("../pages/models.py")
     app.run()
     assert not app.exception
-    assert "cannot be read" in app.error[0].value
+    assert "deleted while the lake was open" in app.error[0].value
     app.button(key="refresh").click().run()
     assert not app.error
     assert not app.exception

@@ -186,11 +186,15 @@ def test_a_path_of_a_slide_is_not_its_name(get: Get, slide: str) -> None:
     assert get(tile_path(slide)).status_code == 404
 
 
-@pytest.mark.parametrize("address", [(TOP + 1, 0, 0), (TOP, 5, 0), (TOP, 0, 4), (10**30, 0, 0), (0, 1, 0)])
+@pytest.mark.parametrize("address", [(TOP + 1, 0, 0), (TOP, 5, 0), (TOP, 0, 4), (10**9 - 1, 0, 0), (0, 1, 0)])
 def test_a_tile_outside_the_pyramid_is_not_found(get: Get, slide: str, address: tuple[int, int, int]) -> None:
     status, sentence = error(get(tile_path("one", *address)))
     assert status == 404
     assert sentence.startswith("slide one: ")
+
+
+def test_a_tile_of_no_pyramid_is_no_address(get: Get, slide: str) -> None:
+    assert get(tile_path("one", 10**9, 0, 0)).status_code == 404
 
 
 def test_a_slide_is_found_as_soon_as_it_is_in_the_lake_and_no_longer(get: Get, lake: TestLake, slide: str) -> None:
