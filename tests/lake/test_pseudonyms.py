@@ -19,6 +19,8 @@ from udfs.addresses import KEY_VARIABLE
 from udfs.errors import FetchError, HistolakeError, KeyFileError, MissingError
 from udfs.slide_cache import local
 
+pytestmark = pytest.mark.slow
+
 JANE = "Jane Doe"
 
 

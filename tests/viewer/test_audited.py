@@ -28,6 +28,8 @@ from viewer.reading import Lake
 from viewer.roles import VARIABLE, DeniedError, deny
 from viewer.routes import ROUTES
 
+pytestmark = pytest.mark.slow
+
 UNDONE = "It was not done, for it cannot be recorded"
 
 

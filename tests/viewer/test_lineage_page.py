@@ -17,6 +17,8 @@ from udfs.errors import LakeError
 from viewer import lineage_reading
 from viewer.lineage_promises import BROKEN, KEPT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def nothing_checked() -> None:

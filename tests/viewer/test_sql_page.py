@@ -18,6 +18,8 @@ from viewer import reading, sql_page
 from viewer.sql_catalog import found
 from viewer.sql_chart import POINTS, chart, drawable
 
+pytestmark = pytest.mark.slow
+
 ENDLESS = (
     "select count(*) from range(10000000) a, range(10000000) b, range(10000000) c where a.range + b.range <> c.range"
 )
