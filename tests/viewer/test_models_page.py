@@ -24,6 +24,8 @@ from viewer.models_promotion import ASKED, promote
 from viewer.person import person
 from viewer.roles import VARIABLE
 
+pytestmark = pytest.mark.slow
+
 
 def charts(app: AppTest) -> list[dict[str, Any]]:
     """The page's charts as Vega-Lite got them."""
