@@ -12,6 +12,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from lake import storage, store, upkeep
+from lake.conflicts import persist
 from lake.tables import AUDIT
 
 KEEP_HOURS = 168
@@ -46,7 +47,7 @@ def maintain(
 
     Versions of the last `keep_hours` stay readable, and so does every version that a model was trained from. Stopped
     at any moment, the lake is as good as before, and the next call goes on from there. tell: what is being done.
-    Raises LakeError for a table that is not there.
+    Raises LakeError for a table that is not there, or cannot be written.
     """
     promised = promised_versions(root)
     for name in _in_order(root, tables):
@@ -63,7 +64,7 @@ def maintain(
         is_behind = _is_behind(root / name, table)
         if is_behind:
             tell(f"{name}: writing a checkpoint")
-            table.create_checkpoint()
+            persist(root / name, table.create_checkpoint)
         yield Done(name, len(table.file_uris()), merged, deleted, freed, is_behind, kept)
 
 
