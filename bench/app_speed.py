@@ -31,6 +31,7 @@ import report
 from app_browser import first_visit, in_browser
 from app_figure import Figure
 from app_slide import EDGE
+from app_visit import is_up
 
 from lake import session
 from lake.choices import Peaks
@@ -145,7 +146,7 @@ def started(root: Path, page: str = "app.py") -> Iterator[int]:
     server = subprocess.Popen(command, cwd=report.ROOT, env=environment)  # noqa: S603
     try:
         deadline = time.monotonic() + START_S
-        while not _is_up(port):
+        while not is_up(port):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the app did not start")
             time.sleep(0.1)
@@ -153,15 +154,6 @@ def started(root: Path, page: str = "app.py") -> Iterator[int]:
     finally:
         server.terminate()
         server.wait(30)
-
-
-def _is_up(port: int) -> bool:
-    try:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as asked:
-            asked.request("GET", "/_stcore/health")
-            return asked.getresponse().status == 200
-    except OSError:
-        return False
 
 
 def over_http(port: int) -> list[Figure]:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 ANSWER_S = 120.0
+
+
+def is_up(port: int) -> bool:
+    """Whether the app on this port answers."""
+    try:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as asked:
+            asked.request("GET", "/_stcore/health")
+            return asked.getresponse().status == 200
+    except OSError:
+        return False
 
 
 def visitor(port: int) -> ClientConnection:

@@ -31,7 +31,7 @@ from urllib.parse import quote
 import numpy as np
 import psutil
 import report
-from app_visit import visit, visitor
+from app_visit import is_up, visit, visitor
 from chaos import TILING, environment
 
 from lake import store
@@ -187,7 +187,7 @@ class Soak:
         started = subprocess.Popen(command, cwd=report.ROOT, env=own, stdout=subprocess.DEVNULL)  # noqa: S603
         try:
             deadline = time.monotonic() + START_S
-            while not _answers(port):
+            while not is_up(port):
                 if started.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("the app did not start")
                 time.sleep(0.2)
@@ -244,15 +244,6 @@ class Soak:
         flatness = {name: judged(taken) for name, taken in samples.items()}
         counts = dict(sorted(self.load.done.items()))
         return {"minutes": (time.monotonic() - start) / 60, "done": counts, **flatness}
-
-
-def _answers(port: int) -> bool:
-    try:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as asked:
-            asked.request("GET", "/_stcore/health")
-            return asked.getresponse().status == 200
-    except OSError:
-        return False
 
 
 def measured(process: psutil.Process) -> dict[str, float]:

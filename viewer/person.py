@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import Any
 import streamlit as st
 from starlette.requests import HTTPConnection
 
-from lake import people
+from lake import audit, people
 from lake.choices import Role, lake_path
 from viewer import roles, sessions
 from viewer.login import Login, login
@@ -115,12 +114,5 @@ def _highest(found: Iterable[Role]) -> Role | None:
 
 
 def _of_this_machine(peer: str | None) -> Person:
-    user = _user()
+    user = audit.user().subject
     return Person(user, user, roles.role_without_login(peer))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a user without a name, as in a container; which differs by Python
-        return "local"
