@@ -40,6 +40,8 @@ from lake.pyramid import write_pyramid
 SLIDES, EDGE_PX, CELL_PX, MPP = 8, 768, 96, 0.972
 SAMPLE_S = 5.0
 START_S = 120
+ANSWER_S = 120.0  # whatever is asked for is answered within it, on a machine that is as busy as this
+COMMAND_S = 1200.0  # and so is a command
 VISITS = 20  # of a session
 PAGES = ("", "viewer", "models", "sql", "lineage")
 MAINTAIN_EVERY = 10  # rounds of the writer
@@ -133,7 +135,8 @@ class Soak:
         """Run a command, which must succeed."""
         command = [sys.executable, "-m", "lake", *words, "--lake", str(self.root)]
         done = subprocess.run(  # noqa: S603
-            command, cwd=report.ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, cwd=report.ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            timeout=COMMAND_S,
         )
         if done.returncode:
             raise RuntimeError(f"{words[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -152,7 +155,7 @@ class Soak:
 
     def look(self, port: int) -> None:
         """A visitor's session: pages, and what they show."""
-        with visitor(port) as session, contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as asked:
+        with visitor(port) as session, contextlib.closing(self._connection(port)) as asked:
             for _ in range(VISITS):
                 if self.load.is_over.is_set():
                     return
@@ -164,6 +167,10 @@ class Soak:
                 self._get(asked, f"/histolake/heatmaps/{quote(slide)}{self._heatmap}")
                 for level in (8, 9, 10):
                     self._get(asked, f"/histolake/tiles/{slide}/{level}/0_0.jpeg")
+
+    @staticmethod
+    def _connection(port: int) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
 
     def _get(self, asked: http.client.HTTPConnection, path: str) -> None:
         asked.request("GET", path)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 import shapely
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import XMLParser
 
 from udfs.annotations.content import content_of
 from udfs.annotations.shapes import Annotation, Names, annotation, area, check_finite, check_name, ignored
 from udfs.errors import AnnotationError, quoted, shortened
 
 AREAS, POINTS, IGNORED = ("Polygon", "Spline", "Rectangle"), ("Dot", "PointSet"), ("Measurement",)  # ASAP's types
+DEEPEST = 32  # elements within each other; ASAP's files have five
 
 
 def read_asap(path: Path) -> Iterator[Annotation]:
@@ -25,8 +26,10 @@ def read_asap(path: Path) -> Iterator[Annotation]:
     Measurements are kept without area. Entities and DTDs are refused, as are shapes of unknown Type.
     """
     content = content_of(path)
+    parser = XMLParser(target=_Shallow(path), forbid_dtd=True)
     try:
-        root = fromstring(content, forbid_dtd=True)  # at once: a long token that comes in parts is read anew with each
+        parser.feed(content)  # at once: a long token that comes in parts is read anew with each
+        root = parser.close()
     except DefusedXmlException:
         raise AnnotationError(f"{path}: XML with a DTD or entities is refused; export it again from ASAP") from None
     except (ParseError, LookupError, ValueError) as error:  # the last two: encodings that are not known
@@ -39,6 +42,26 @@ def read_asap(path: Path) -> Iterator[Annotation]:
         name = names.unique(check_name(path, element.get("Name") or "Annotation"))
         group = check_name(path, element.get("PartOfGroup") or "")
         yield from _shapes(path, name, None if group in ("", "None") else group, element, names)
+
+
+class _Shallow(TreeBuilder):
+    """The tree of a file, which must not be deep: elements that are still open take memory without end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path, self._depth = path, 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+        """Begin an element. Raises AnnotationError within more than DEEPEST others."""
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise AnnotationError(f"{self._path}: nested too deeply for annotations; export it again from ASAP")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        """End the element."""
+        self._depth -= 1
+        return super().end(tag)
 
 
 def _shapes(path: Path, name: str, group: str | None, element: Element, names: Names) -> Iterator[Annotation]:
