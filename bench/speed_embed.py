@@ -28,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lake.session import new_connection
 from udfs.embed import embed_udf
 from udfs.encoders.encoder import Encoder
 from udfs.encoders.sessions import providers
@@ -113,7 +114,7 @@ def ready(slide: Path, places: speed_crop.Places, px: int) -> Images:
 
 def in_sql(encoder: Encoder, slide: Path, places: speed_crop.Places) -> int:
     """What sql/features.sql does."""
-    with duckdb.connect(config={"threads": cores()}) as con:
+    with new_connection() as con:
         UDFS["crop"].register(con)
         embed_udf(lambda _: encoder).register(con)
         con.register("patches", speed_crop.table(str(slide), places, encoder.spec.input_px))

@@ -56,7 +56,9 @@ def heatmap(
 def show(
     slide: Annotated[str, typer.Argument(help="slide_id")],
     patches: Annotated[int, typer.Option(min=1, max=400, help="How many, spread over the slide.")] = 16,
-    mpp: Annotated[list[float] | None, typer.Option(help="Zoom levels side by side, microns per px.")] = None,
+    mpp: Annotated[
+        list[float] | None, typer.Option(metavar="NUMBER", help="Zoom levels side by side, microns per px.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The PNG to write; by default SLIDE-patches.png.")] = None,
     lake: Lake = None,
     trace: Trace = False,

@@ -44,7 +44,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="MODEL",
-        help="model_id, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model; by default the champion.",
+        help="model_id, MLflow run id, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model; "
+        "by default the champion.",
     ),
 ]
 EngineOption = Annotated[

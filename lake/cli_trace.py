@@ -51,7 +51,7 @@ def explain(
 
 
 def reproduce(
-    model: Annotated[str, typer.Argument(metavar="RUN_ID", help="MLflow run id, model_id or MLflow URI.")],
+    model: Annotated[str, typer.Argument(metavar="RUN_ID", help="model_id, MLflow run id or URI, or champion.")],
     as_json: AsJson = False,
     lake: Lake = None,
     trace: Trace = False,
@@ -77,8 +77,8 @@ def reproduce(
 
 
 def compare(
-    model_a: Annotated[str, typer.Argument(help="model_id or MLflow URI.")],
-    model_b: Annotated[str, typer.Argument(help="model_id or MLflow URI; differences are its value less A's.")],
+    model_a: Annotated[str, typer.Argument(help="model_id, MLflow run id or URI, or champion.")],
+    model_b: Annotated[str, typer.Argument(help="As MODEL_A; differences are its value less A's.")],
     split: Annotated[str | None, typer.Option(help="Only train, validation or test.")] = None,
     slide: Annotated[
         list[str] | None, typer.Option("--slide", metavar="GLOB", help="Only slides whose id matches; may be repeated.")

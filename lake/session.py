@@ -36,6 +36,7 @@ from udfs.registry import UDFS, Udf
 
 Connection = duckdb.DuckDBPyConnection
 
+ANSWER_ROOM = "256MB"  # of an answer that DuckDB computes ahead of whoever takes it
 ENCODER_FILE = "encoder.onnx"  # in a folder of the lake's onnx/ that its hash names
 
 
@@ -68,7 +69,7 @@ def connect(
         store.create(root)
         store.repair(root)
     tables = store.snapshot(root, at)
-    con = _new_connection()
+    con = new_connection()
     for name, table in tables.items():
         con.register(name, _schema(table).empty_table())
     _describe(con, {name: table.version() for name, table in tables.items()})
@@ -81,12 +82,13 @@ def connect(
 
 def apart(root: Path, name: str) -> Connection:
     """DuckDB with one of the tables that no other connection shows, see tables.APART, as it is now."""
-    con = _new_connection()
+    con = new_connection()
     _attach_all(con, root, {name: store.open_table(root, name)}, {})
     return con
 
 
-def _new_connection() -> Connection:
+def new_connection() -> Connection:
+    """DuckDB as the lake's connections are, without tables, views or functions."""
     con = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",
@@ -95,6 +97,7 @@ def _new_connection() -> Connection:
         }
     )
     con.execute("set timezone = 'UTC'")
+    _buffer(con)
     if con.execute("select current_setting('enable_progress_bar')").fetchall() == [(True,)]:  # else Jupyter may refuse
         con.execute("set enable_progress_bar = false")  # it would stand among what a command prints
     return trace(con)
@@ -108,7 +111,16 @@ def cursor(con: Connection) -> Connection:
     """
     found = con.cursor()
     weakref.finalize(found, _kept, con).atexit = False
+    _buffer(found)
     return trace(found)
+
+
+def _buffer(con: Connection) -> None:
+    """Have a connection, or a cursor of one, hold as much of an answer as a unit of work gives.
+
+    Of 1 MB, DuckDB's own choice, a thread that finds it full computes no more, and one alone goes on.
+    """
+    con.execute("set streaming_buffer_size = $room", {"room": ANSWER_ROOM})
 
 
 def _kept(_: Connection) -> None:

@@ -385,8 +385,7 @@ SETTINGS = Table(
     _columns(
         name=(
             "VARCHAR",
-            "'format', 'seed', 'encoder_id', 'patch_set', 'label_rule', 'champion' (a model_id) or 'pseudonyms' (an "
-            "id of their key)",
+            "'format', 'seed', 'encoder_id', 'champion' (a model_id) or 'pseudonyms' (an id of their key)",
         ),
         value=("VARCHAR", "the choice, as text"),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 
@@ -38,7 +39,7 @@ def embed_udf(load: Callable[[str], Encoder]) -> Udf:
         return _embed(encoder_of, encoder_id, pixels)
 
     parameters = (("encoder_id", "VARCHAR"), ("pixels", "BLOB"))
-    return Udf("embed", parameters, "FLOAT[]", embed.__doc__ or "", embed)
+    return Udf("embed", parameters, "FLOAT[]", inspect.getdoc(embed) or "", embed)
 
 
 def _embed(encoder_of: Callable[[str], Encoder], encoder_id: Column, pixels: Column) -> pa.Array:

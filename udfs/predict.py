@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -59,7 +60,7 @@ def predict_udf(load: Callable[[str], Model], dims: int | None = None, macro: st
         return pa.array(result, mask=~np.asarray(is_known))
 
     parameters = (("model_id", "VARCHAR"), ("embedding", f"FLOAT[{dims or ''}]"))
-    return Udf("predict", parameters, "DOUBLE", predict.__doc__ or "", predict, macro)
+    return Udf("predict", parameters, "DOUBLE", inspect.getdoc(predict) or "", predict, macro)
 
 
 def _probability(model: Model, model_id: str, embeddings: pa.Array) -> NDArray[np.float64]:
