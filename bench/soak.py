@@ -135,7 +135,12 @@ class Soak:
         """Run a command, which must succeed."""
         command = [sys.executable, "-m", "lake", *words, "--lake", str(self.root)]
         done = subprocess.run(  # noqa: S603
-            command, cwd=report.ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            command,
+            cwd=report.ROOT,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
             timeout=COMMAND_S,
         )
         if done.returncode:
