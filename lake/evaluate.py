@@ -29,7 +29,7 @@ TABLES_READ = {
     "slide": ("slides", "annotations", "patches", "predictions", "detections", "slide_scores"),
     "lesion": ("slides", "annotations", "patches", "predictions", "detections"),
 }
-"""The tables whose versions a number of each scope carries; rows of models and patch_sets, and the seed, never change."""
+"""The tables whose versions a number of each scope carries; rows of models, patch_sets and the seed never change."""
 NOTHING = {
     "patch": "patches: none is labelled and scored; `histolake ingest --annotations` and `histolake run` label",
     "slide": "slides: none is scored and known to be tumor or normal; annotations or a manifest's label would tell",
