@@ -66,6 +66,7 @@ def sql(
 
     from lake import session
     from lake.compute import reason
+    from lake.csv_text import as_csv
     from lake.storage_faults import read_failure
 
     with session.connect(lake, at=dict(_version(text) for text in at or ())) as con:
@@ -82,7 +83,7 @@ def sql(
     if format is Format.table:
         print_frame(frame)
     elif format is Format.csv:
-        sys.stdout.write(frame.write_csv())
+        sys.stdout.write(as_csv(frame))
     elif format is Format.json:
         print_json(frame.to_dicts())
     elif sys.stdout.isatty():

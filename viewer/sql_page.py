@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import polars as pl
@@ -12,6 +11,7 @@ import streamlit as st
 from lake import sql_files, workbench
 from lake.audit import Action, Deed
 from lake.choices import lake_path
+from lake.csv_text import as_csv
 from lake.statement import LONGEST
 from udfs.errors import QueryError
 from viewer.audited import record, recorded_download
@@ -204,7 +204,7 @@ def _show_table(lake: Lake, statement: str, result: workbench.Result) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         frame = result.frame
         details = {"rows": frame.height, "statement": statement, "versions": result.versions}
-        csv = recorded_download(lake, "result.csv", details, lambda: as_csv(frame))
+        csv = recorded_download(lake, "result.csv", details, lambda: as_csv(frame).encode())
         parquet = recorded_download(lake, "result.parquet", details, lambda: as_parquet(frame))
         st.download_button("Rows as CSV", csv, "result.csv", "text/csv", on_click="ignore")
         st.download_button(
@@ -224,21 +224,6 @@ def shown(frame: pl.DataFrame) -> pl.DataFrame:
         for name, type_ in frame.schema.items()
         if type_ == pl.Binary
     )
-
-
-def as_csv(frame: pl.DataFrame) -> bytes:
-    """The rows as CSV: lists and structs as JSON, BLOBs in hexadecimal."""
-    flat = [_as_text(series) for series in frame]
-    return pl.DataFrame(flat).write_csv().encode()
-
-
-def _as_text(series: pl.Series) -> pl.Series:
-    if series.dtype == pl.Binary:
-        return series.bin.encode("hex")
-    if series.dtype.is_nested():
-        texts = [None if value is None else json.dumps(value, default=str) for value in series.to_list()]
-        return pl.Series(series.name, texts, pl.String)
-    return series
 
 
 def as_parquet(frame: pl.DataFrame) -> bytes:

@@ -22,6 +22,8 @@ from udfs.errors import LakeError
 def test_sql_prints_every_format(full_lake: TestLake) -> None:
     query = "select slide_id, split from slides where slide_id like 'tumor%' order by slide_id limit 2"
     assert full_lake.ok("sql", query, "--format", "csv").out == "slide_id,split\ntumor_1,train\ntumor_2,train\n"
+    nested = "select [1, null] as list, {'a': 'x'} as struct, '\\xFF'::blob as bytes"
+    assert full_lake.ok("sql", nested, "--format", "csv").out == 'list,struct,bytes\n"[1, null]","{""a"": ""x""}",ff\n'
     assert full_lake.ok("sql", query, "--format", "json").json()[1] == {"slide_id": "tumor_2", "split": "train"}
     assert "tumor_2" in full_lake.ok("sql", query).out
     words = [sys.executable, "-m", "lake", "sql", query, "--format", "parquet", "--lake", str(full_lake.root)]

@@ -13,6 +13,7 @@ from support import TestLake
 from viewer_support import Open, words
 
 from lake import session, workbench
+from lake.csv_text import as_csv
 from lake.tables import TABLES
 from viewer import reading, sql_page
 from viewer.sql_catalog import found
@@ -201,10 +202,10 @@ def test_downloads_are_the_rows_that_are_shown() -> None:
         {"n": [1, None], "list": [[1.5, None], None], "struct": [{"a": "x,\n"}, None], "blob": [b"\x00\xff", None]}
     )
     assert pl.read_parquet(io.BytesIO(sql_page.as_parquet(frame))).equals(frame)
-    rows = pl.read_csv(sql_page.as_csv(frame)).rows()
+    rows = pl.read_csv(as_csv(frame).encode()).rows()
     assert rows == [(1, "[1.5, null]", '{"a": "x,\\n"}', "00ff"), (None, None, None, None)]
     assert sql_page.shown(frame)["blob"].to_list() == ["2 bytes: 00ff", None]
-    assert sql_page.as_csv(pl.DataFrame({"a": []})) == b"a\n"
+    assert as_csv(pl.DataFrame({"a": []})) == "a\n"
 
 
 def test_a_chart_draws_what_an_axis_can_show() -> None:
