@@ -37,7 +37,7 @@ class Files:
         known = {name: pl.col(name) if name in held.columns else pl.lit(None, pl.String) for name in EXTREMES}
         paths = held["path"] if held.width else pl.Series(dtype=pl.String)
         if paths.str.contains("%", literal=True).any():  # in the log they are escaped
-            paths = paths.map_elements(unquote, pl.String)
+            paths = pl.Series([unquote(path) for path in paths], dtype=pl.String)
         self._files = held.select((f"{folder}/" + paths).alias("file"), **known)
         self._buckets: list[pl.DataFrame] | None = None
         if "partition.bucket" in held.columns:

@@ -118,6 +118,14 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+def test_no_expression_of_polars_calls_python() -> None:
+    """Its threads would wait for Python's lock while who holds that waits for them; see docs/engine-notes.md."""
+    calls = re.compile(r"\.map_(elements|batches|rows|groups)\(")
+    files = [path for layer in LAYERS for path in sources(layer)]
+    assert len(files) > 200
+    assert [path.name for path in files if calls.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_no_file_is_large() -> None:
     large = {str(path.relative_to(ROOT)) for path in tracked() if path.stat().st_size > LARGEST}
     assert large <= LARGE

@@ -88,7 +88,7 @@ def _show_neighbours(lake: Lake, patch: Row) -> None:
     if found.is_empty():
         st.caption("No other patch has features of this encoder yet.")
         return
-    at_hand = found.filter(pl.col("path").map_elements(is_here, return_dtype=pl.Boolean))
+    at_hand = found.filter(pl.Series([is_here(path) for path in found["path"]], dtype=pl.Boolean))
     if at_hand.height < found.height:
         names = ", ".join(sorted(set(found["slide_id"]) - set(at_hand["slide_id"])))
         st.caption(escaped(f"{found.height - at_hand.height} more are on slides that this machine lacks: {names}."))

@@ -25,5 +25,7 @@ def estimate(value: float, low: float | None, high: float | None, sign: str = ""
 
 def interval(low: str, high: str) -> pl.Expr:
     """The two columns, of numbers from 0 to 1, as "0.812 to 0.934"; NULL where either is."""
-    ends = (pl.col(end).map_elements("{:.3f}".format, return_dtype=pl.String) for end in (low, high))
-    return pl.format("{} to {}", *ends)
+    thousandths = [
+        (1000 * pl.col(end)).round().cast(pl.Int64, strict=False).cast(pl.String).str.zfill(4) for end in (low, high)
+    ]
+    return pl.format("{}.{} to {}.{}", *(part for each in thousandths for part in (each.str.head(1), each.str.tail(3))))

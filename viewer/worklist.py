@@ -97,10 +97,11 @@ def show_table(lake: Lake, shown: pl.DataFrame, total: int) -> str | None:
         help="These slides, as a file",
     )
     token = tokens_for("thumbnail")
-    pictures = pl.col("slide_id").map_elements(lambda slide_id: thumbnail(slide_id, token(slide_id)), pl.String)
+    slides = shown.select("slide_id", "is_readable").rows()
+    pictures = [thumbnail(slide_id, token(slide_id)) if is_readable else None for slide_id, is_readable in slides]
     table = shown.with_columns(
-        pl.when("is_readable").then(pictures).alias("thumbnail"),
-        pl.col("slide_id").map_elements(link, pl.String).alias("link"),
+        pl.Series("thumbnail", pictures, pl.String),
+        pl.Series("link", [link(slide_id) for slide_id, _ in slides], pl.String),
     )
     columns = [name for name in _COLUMNS if name not in _OPTIONAL or table[name].is_not_null().any()]
     st.dataframe(
