@@ -9,6 +9,7 @@ import getpass
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -84,8 +85,9 @@ def record(root: Path, who: Who, *deeds: Deed) -> None:
         chain(root).add([_row(at, who, deed, now) for deed in deeds])
     except (LakeError, MachineError) as error:
         why = str(error)
-        if store.is_lake(root) and AUDIT.name not in storage.tables(root):
-            why = f"{root}: made by an older histolake; `histolake optimize` gives it the tables it lacks"
+        with suppress(LakeError, OSError):  # where nothing can be read, what was said already stands
+            if store.is_lake(root) and AUDIT.name not in storage.tables(root):
+                why = f"{root}: made by an older histolake; `histolake optimize` gives it the tables it lacks"
         raise AuditError(f"{why}. It was not done, for it cannot be recorded") from error
 
 

@@ -84,7 +84,7 @@ class Chain:
         self._turn = threading.Condition()
         self._is_committing = False
         self._waiting: list[_Waiting] = []
-        self._known: tuple[str, Link] | None = None  # the newest file that this process knows, and its last row
+        self._known: tuple[str, Link] | None = None  # a file that was the newest one, and its last row
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add rows to the chain; returns when they are committed. Raises LakeError when they cannot be."""
@@ -133,12 +133,12 @@ class Chain:
                 commit_properties=AT_ITS_OWN_VERSION,
                 post_commithook_properties=store.HOOKS,
             )
+            own = _files(table).filter(pl.col("max.sequence") == tried[-1].sequence)
+            self._known = (own["path"][-1], tried[-1])
             return table
 
         table = persist(self._root / AUDIT.name, attempt)
-        files = _files(table)
-        self._known = (files["path"][-1], tried[-1])
-        if files.height > store.LEDGER_FILES:
+        if _files(table).height > store.LEDGER_FILES:
             with suppress(LakeError, MachineError):  # what was to be recorded is
                 store.compact(self._root, AUDIT.name)
 

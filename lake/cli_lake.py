@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lake.session import Connection
 
 PRIVATE = (
-    *("--server.showEmailPrompt", "false"),
+    *("--server.showEmailPrompt", "false", "--server.maxUploadSize", "1"),
     *("--browser.gatherUsageStats", "false", "--client.showErrorLinks", "false"),
 )
 THEME = ("--theme.base", "viewer/theme.toml")

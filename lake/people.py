@@ -32,7 +32,7 @@ def roles(root: Path) -> dict[str, Role]:
 def set_role(root: Path, person: str, role: Role) -> None:
     """Give a person a role, in the place of the one they have. person: see `named`. Raises LakeError as `people`."""
     row = {"person": named(person), "role": role.value}
-    before = dict(people(root).select("person", "role").rows()).get(row["person"])
+    before = _role(root, row["person"])
     appointed = Deed(Action.appointed, object=row["person"], details={"role": row["role"], "before": before})
     audit.record(root, audit.user(), appointed)
     _put(root, row["person"], pa.Table.from_pylist([row], schema=PEOPLE.schema))
@@ -41,10 +41,16 @@ def set_role(root: Path, person: str, role: Role) -> None:
 def remove(root: Path, person: str) -> None:
     """Take a person's role away. Raises HistolakeError for one who has none."""
     name = named(person)
-    if name not in people(root)["person"]:
+    before = _role(root, name)
+    if before is None:
         raise HistolakeError(f"people remove {name}: has no role; `histolake people list` shows who has one")
-    audit.record(root, audit.user(), Deed(Action.appointed, object=name, details={"role": None}))
+    appointed = Deed(Action.appointed, object=name, details={"role": None, "before": before})
+    audit.record(root, audit.user(), appointed)
     _put(root, name, PEOPLE.schema.empty_table())
+
+
+def _role(root: Path, person: str) -> str | None:
+    return dict(people(root).select("person", "role").rows()).get(person)
 
 
 def _put(root: Path, person: str, rows: pa.Table) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from lake import audit, store
 from lake.audit import Action, Deed, Who
 from lake.choices import lake_path
-from udfs.errors import AuditError
+from udfs.errors import LakeError
 
 WINDOW_S = 60.0
 MOST = 30  # denials of one subject that are recorded in that time; how many more there were, the next one tells
@@ -26,10 +27,8 @@ def record_denial(subject: str, deed: str, why: str) -> None:
     if left_out is None:
         return
     details = {"why": why} | ({"left_out": left_out} if left_out else {})
-    try:
+    with suppress(LakeError):
         audit.record(lake_path(), Who(subject, None, None, "app"), Deed(Action.denied, object=deed, details=details))
-    except AuditError:
-        return
 
 
 def record_login(claims: Mapping[str, Any]) -> str | None:
@@ -43,12 +42,12 @@ def record_logout(claims: Mapping[str, Any]) -> None:
 
 
 def _record_session(action: Action, claims: Mapping[str, Any]) -> str | None:
-    root, name = lake_path(), claims.get("name")
-    if not store.is_lake(root):
-        return None  # there is nothing yet to be seen
+    name = claims.get("name")
     try:
-        audit.record(root, Who(str(claims["sub"]), str(name) if name else None, None, "app"), Deed(action))
-    except AuditError as error:
+        root = lake_path()
+        if store.is_lake(root):  # else there is nothing yet to be seen
+            audit.record(root, Who(str(claims["sub"]), str(name) if name else None, None, "app"), Deed(action))
+    except (LakeError, OSError) as error:
         return str(error)
     return None
 

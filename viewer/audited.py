@@ -10,8 +10,8 @@ import streamlit as st
 from lake import audit
 from lake.audit import Action, Deed, Who
 from lake.choices import lake_path
-from udfs.errors import AuditError
-from viewer.person import Person, person
+from udfs.errors import HistolakeError
+from viewer.person import Person, person, person_later
 from viewer.reading import Lake
 
 OPENED = "opened slides"  # of the session: which of which moment, by whom
@@ -43,14 +43,20 @@ def record_opening(lake: Lake, slide_ids: Iterable[str], details: Mapping[str, A
 
 
 def recorded_download(lake: Lake, file: str, details: Mapping[str, Any], make: Callable[[], Any]) -> Callable[[], Any]:
-    """What a download button calls when it is clicked, outside the page: the file, once that it leaves is recorded."""
-    leaver = person()
+    """What a download button calls when it is clicked, outside the page: the file, once that it leaves is recorded.
+
+    Whose login or role is gone by then does not get it.
+    """
+    deed, shown_to = f"save {file}", person()
+    leaver = person_later(deed)
     not_saved: list[str] = st.session_state.setdefault(NOT_SAVED, [])
 
     def made() -> Any:
         try:
-            record(lake, Deed(Action.exported, None, file, {"runs": lake.version}, details), leaver)
-        except AuditError as error:
+            who_leaves = leaver()
+            who_leaves.require(shown_to.role, deed)
+            record(lake, Deed(Action.exported, None, file, {"runs": lake.version}, details), who_leaves)
+        except HistolakeError as error:
             not_saved.append(str(error))  # Streamlit itself says only that there is no file
             raise
         return make()

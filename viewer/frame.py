@@ -100,12 +100,7 @@ def _hint_at_changes() -> None:
     renew_tokens()
     for why in take_not_saved():
         st.error(escaped(why))
-    try:
-        is_newest = reading.newest_lake() == reading.open_lake()
-    except HistolakeError as error:
-        st.error(escaped(str(error)))
-        return
-    if not is_newest:
+    if reading.newest_lake() != reading.open_lake():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(":material/update: The lake has changed since this page was read.", width="content")
             if st.button("Refresh", key="refresh"):

@@ -10,7 +10,7 @@ import streamlit as st
 
 from udfs.errors import HistolakeError
 from viewer import tokens
-from viewer.login import login
+from viewer.login import demand_login_or_loopback, login
 from viewer.person import Person, is_active, person
 from viewer.sessions import LoggedOutError
 from viewer.text import escaped
@@ -27,6 +27,7 @@ def admit() -> Person | None:
     is_own_doing = not st.session_state.pop(RENEWING, False)
     st.session_state.pop(WINDOW, None)
     try:
+        demand_login_or_loopback()  # app.py asks, too, but another may have started the pages
         who = person()
         if is_own_doing:
             is_active()
@@ -47,14 +48,17 @@ def admit() -> Person | None:
 def guarded(show: Callable[P, None]) -> Callable[P, None]:
     """A fragment that shows nothing unless the person it is shown to is still admitted as they were to its page.
 
-    Else the whole page runs again, and its gate says why.
+    Else the whole page runs again, and its gate says why. What fails in it is a sentence in its place.
     """
 
     @wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
         if not is_admitted():
             st.rerun(scope="app")
-        show(*args, **kwargs)
+        try:
+            show(*args, **kwargs)
+        except HistolakeError as error:
+            st.error(escaped(str(error)))
 
     return shown
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import wraps
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,21 @@ from lake.audit import Action, Deed
 from lake.choices import lake_path
 from lake.patch_grid import PatchGrid
 from lake.store import CODE_VERSION
-from udfs.errors import HistolakeError, shortened
+from udfs.errors import AuditError, HistolakeError, MachineError, StorageError, shortened
 from viewer import slides
 from viewer.audited import record
 from viewer.person import person_of
-from viewer.reading import Lake, Row, newest_lake
+from viewer.reading import Lake, Row, newest_lake, version_number
 
 ASK_AGAIN = "private, no-cache"  # a browser keeps it, and asks whether it may show it and whether it has changed
 EACH_TIME = "no-store"  # what is saved is recorded
-DIGITS = 12  # of a version; Delta's end at 19
 
 Endpoint = Callable[[Request], Response]
 OnLake = Callable[[Lake, str, Request], Response]
 
 
 def _answered(endpoint: OnLake) -> Endpoint:
-    """The endpoint on the lake at the version asked for; what fails is a sentence as JSON, with status 404.
+    """The endpoint on the lake at the version asked for; what fails is a sentence as JSON.
 
     What an address with a version gives never changes, so that a browser that has it is not sent it again.
     """
@@ -65,7 +65,9 @@ def _answer(endpoint: OnLake, request: Request, headers: Mapping[str, str]) -> R
     try:
         response = endpoint(_lake(request), request.path_params["slide_id"], request)
     except HistolakeError as error:
-        return JSONResponse({"error": str(error)}, 404, {"Cache-Control": "no-store"})
+        has_failed = isinstance(error, AuditError | StorageError | MachineError)  # else it is not there
+        status = HTTPStatus.INTERNAL_SERVER_ERROR if has_failed else HTTPStatus.NOT_FOUND
+        return JSONResponse({"error": str(error)}, status, {"Cache-Control": "no-store"})
     response.headers.update(headers)
     return response
 
@@ -123,12 +125,13 @@ def _record_export(lake: Lake, slide_id: str, file: str, model_id: str | None, r
 
 
 def _lake(request: Request) -> Lake:
-    version = request.query_params.get("version")
-    if version is None:
+    told = request.query_params.get("version")
+    if told is None:
         return newest_lake()
-    if not version.isdecimal() or len(version) > DIGITS:
-        raise HistolakeError(f"version={shortened(version)}: must be a version of the ledger, a whole number")
-    return Lake(str(lake_path()), int(version))
+    version = version_number(told)
+    if version is None:
+        raise HistolakeError(f"version={shortened(told)}: must be a version of the ledger, a whole number")
+    return Lake(str(lake_path()), version)
 
 
 def _model(lake: Lake, slide_id: str, request: Request) -> Row:

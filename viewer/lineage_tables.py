@@ -6,9 +6,9 @@ import polars as pl
 import streamlit as st
 
 from lake.diff import Difference
-from udfs.errors import HistolakeError
+from udfs.errors import HistolakeError, shortened
 from viewer.lineage_reading import COMMITS, annotation_difference, changes, commits
-from viewer.reading import Lake
+from viewer.reading import Lake, version_number
 from viewer.table import height, utc
 from viewer.text import escaped
 
@@ -119,11 +119,12 @@ def _choose_versions(name: str, newest: int) -> tuple[int, int]:
     defaults = {"from": newest - 1, "to": newest}
     chosen = []
     for column, (end, default) in zip(columns, defaults.items(), strict=True):
-        key, named = f"{end} of {name}", st.query_params.get(end, "")
-        if named and not (named.isdigit() and int(named) <= newest):
-            st.error(escaped(f"{end}={named}: {name} has the versions 0 to {newest}."))
-            named = ""
-        st.session_state[key] = int(named) if named else default
+        key, told = f"{end} of {name}", st.query_params.get(end, "")
+        named = version_number(told)
+        if told and (named is None or named > newest):
+            st.error(escaped(f"{end}={shortened(told)}: {name} has the versions 0 to {newest}."))
+            named = None
+        st.session_state[key] = default if named is None else named
         label = f"{end.capitalize()} version"
         with column:
             chosen.append(st.number_input(label, 0, newest, key=key, on_change=_keep_version, args=(end, key)))

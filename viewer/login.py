@@ -23,6 +23,7 @@ CALLBACK = "/oauth2callback"
 SECRET_LENGTH = 32  # characters of a cookie_secret, at least
 OWN = ("role_claim", "roles", "idle_minutes", "session_hours", "token_minutes")
 HOW = "docs/app.md, Logging in, tells what to configure"
+ALONE = f"nobody logs in here, so this app is for its own machine alone: {HOW}"
 IDLE_MINUTES, SESSION_HOURS, TOKEN_MINUTES = 30, 12, 10
 
 
@@ -46,11 +47,13 @@ class Login:
 @cache
 def login() -> Login | None:
     """How people log in; None where nobody has to. Raises HistolakeError where secrets.toml has it half."""
-    auth = _section("auth")
+    auth, own = _section("auth"), _section("histolake")
     if auth is None:
+        if own is not None or config.is_manually_set("secrets.files"):  # somebody meant that people log in
+            raise HistolakeError(f"secrets.toml: it has no section [auth], so that nobody would have to log in; {HOW}")
         return None
     _check(auth)
-    own = _section("histolake") or {}
+    own = own or {}
     if unknown := sorted(set(own) - set(OWN)):
         raise HistolakeError(f"secrets.toml: [histolake] has no {unknown[0]}; it has {', '.join(OWN)}")
     claim = own.get("role_claim")
@@ -100,14 +103,25 @@ def _check(auth: Mapping[str, Any]) -> None:
         raise HistolakeError(f"secrets.toml: [auth] lacks {', '.join(missing)}; {HOW}")
     if len(str(auth["cookie_secret"])) < SECRET_LENGTH:
         raise HistolakeError(f"secrets.toml: cookie_secret is shorter than {SECRET_LENGTH}: `openssl rand -hex 32`")
-    address = urlsplit(str(auth["redirect_uri"]))
-    if address.path != CALLBACK or (address.scheme != "https" and not is_loopback(address.hostname)):
+    back, provider = str(auth["redirect_uri"]), str(auth["server_metadata_url"])
+    if urlsplit(back).path != CALLBACK or not _is_private(back):
         raise HistolakeError(
-            f"secrets.toml: redirect_uri is {auth['redirect_uri']}; it must be https://HOST{CALLBACK}, or http:// on "
+            f"secrets.toml: redirect_uri is {back}; it must be https://HOST{CALLBACK}, or http:// on "
             "this machine alone: who listens on the way would have the login"
+        )
+    if not _is_private(provider):
+        raise HistolakeError(
+            f"secrets.toml: server_metadata_url is {provider}; it must be https://…, or http:// on this machine alone: "
+            "who is on the way could say who anybody is"
         )
     if find_spec("authlib") is None:
         raise HistolakeError("a login needs Authlib, which is not installed: pip install '.[auth]'")
+
+
+def _is_private(address: str) -> bool:
+    """Whether nobody else can read, or change, what goes to that address and comes back."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
 
 
 def _roles(told: Mapping[str, Any]) -> dict[str, Role]:

@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from google.protobuf.message import DecodeError
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
+from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
 from udfs.errors import HistolakeError
 from viewer import roles, sessions
-from viewer.login import HOW, Login, login
+from viewer.login import ALONE, Login, login
 from viewer.person import person_of
 from viewer.roles import is_loopback
 
-DENIED, FAILED, POLICY = 403, 500, 1008  # the last closes a WebSocket
-FILES = "/media/"  # where Streamlit keeps pictures and downloads of pages, for whoever knows their names
+POLICY = 1008  # what a WebSocket is closed with
+UPLOADS, OURS = "/_stcore/upload_file", "/histolake/"
+ASKS_FOR_LOGIN = ("/media/", "/_stcore/metrics")  # pages' pictures and downloads by their names, and who is here
+RELAYED = ("forwarded", "x-forwarded-", "x-real-ip", "via")  # headers that a proxy adds begin so
+UNHEARD = ("clear_cache", "load_git_info")  # which clears everybody's, and tells names of files, whoever asks
 
 
 class SendsAtOnce:
@@ -49,7 +55,8 @@ class SendsAtOnce:
 class LetsIn:
     """Lets in, where nobody logs in, this machine alone; where people do, only them to what pages have shown.
 
-    A name other than this machine's own may be any web site's, which a browser here would then show the app to.
+    A name other than this machine's own may be any web site's, which a browser here would then show the app to. Behind
+    a proxy everybody looks as if they came from this machine.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -61,9 +68,8 @@ class LetsIn:
             try:
                 await _check(HTTPConnection(scope))
             except HistolakeError as error:
-                status = DENIED if isinstance(error, roles.DeniedError) else FAILED
                 answer: ASGIApp = (
-                    PlainTextResponse(f"{error}\n", status, {"Cache-Control": "no-store"})
+                    PlainTextResponse(f"{error}\n", roles.status(error), {"Cache-Control": "no-store"})
                     if scope["type"] == "http"
                     else WebSocketClose(POLICY)
                 )
@@ -101,6 +107,23 @@ class KeepsSessions:
         await self._app(scope, receive, sent)
 
 
+class HearsPages:
+    """Hears of a WebSocket what pages say, and not what Streamlit would do for anybody who speaks to it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or hand on a WebSocket's messages."""
+
+        async def heard() -> Message:
+            while _is_unheard(message := await receive()):
+                pass
+            return message
+
+        await self._app(scope, heard if scope["type"] == "websocket" else receive, send)
+
+
 def _has_logged_out(lines: list[str], asked: Mapping[str, str], limits: Login) -> bool:
     """Begin or end the login that an answer's cookies set or delete; asked: the cookies of the request."""
     given = SimpleCookie()
@@ -117,15 +140,39 @@ def _has_logged_out(lines: list[str], asked: Mapping[str, str], limits: Login) -
 
 
 async def _check(request: HTTPConnection) -> None:
-    if login() is not None:
-        if request.url.path.startswith(FILES):
-            await asyncio.to_thread(person_of, request)  # it may read the lake
-        return
-    peer = request.client.host if request.client else None
-    name = urlsplit(f"//{request.headers.get('host', '')}").hostname
-    if not (is_loopback(peer) and is_loopback(name)):
-        why = f"nobody logs in here, so this app is for its own machine alone: {HOW}"
-        await asyncio.to_thread(roles.deny, roles.NOBODY, f"ask for {request.url.path} from {peer}", why)
+    path, peer = request.url.path, request.client.host if request.client else None
+    if why := _refusal(path, peer, request.headers):
+        await asyncio.to_thread(roles.deny, roles.NOBODY, f"ask for {path} from {peer}", why)
+    if login() is not None and path.startswith(ASKS_FOR_LOGIN):
+        await asyncio.to_thread(person_of, request)  # it may read the lake
 
 
-MIDDLEWARE = [Middleware(SendsAtOnce), Middleware(LetsIn), Middleware(KeepsSessions)]
+def _refusal(path: str, peer: str | None, headers: Headers) -> str | None:
+    """Why a request is refused, whoever asks; None when it is not."""
+    if login() is None:
+        name = urlsplit(f"//{headers.get('host', '')}").hostname
+        is_relayed = any(header.startswith(RELAYED) for header in headers)
+        if is_relayed or not (is_loopback(peer) and is_loopback(name)):
+            return ALONE
+    if path.startswith(UPLOADS):
+        return "no page of this app takes files"
+    if path.startswith(OURS) and not _is_of_own_page(headers):
+        return "this is for pages of this app, and another site's page asked for it"
+    return None
+
+
+def _is_of_own_page(headers: Headers) -> bool:
+    """Whether a page of this app, a person or a program asks: browsers tell which site's page has them ask."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site in ("same-origin", "none")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _is_unheard(message: Message) -> bool:
+    with suppress(DecodeError):  # Streamlit answers that
+        return BackMsg.FromString(message.get("bytes") or b"").WhichOneof("type") in UNHEARD
+    return False
+
+
+MIDDLEWARE = [Middleware(SendsAtOnce), Middleware(LetsIn), Middleware(KeepsSessions), Middleware(HearsPages)]

@@ -8,7 +8,6 @@ import streamlit as st
 
 from lake import models, store
 from lake.choices import Role, lake_path
-from udfs.errors import HistolakeError
 from viewer.audited import who
 from viewer.gate import guarded
 from viewer.models_reading import champion_history
@@ -73,15 +72,11 @@ def _confirm(lake: Lake, model: Row) -> None:
         _forget()
         st.rerun()
     if yes.button("Make champion", key="confirm promotion", type="primary", width="stretch"):
-        try:
-            promote(lake_path(lake.root), model["model_id"], reason)
-        except HistolakeError as error:  # a dialog runs by itself, outside the page's frame
-            st.error(escaped(str(error)))
-        else:
-            _forget()
-            st.session_state["promoted"] = model["model_id"]
-            refresh()
-            st.rerun()
+        promote(lake_path(lake.root), model["model_id"], reason)
+        _forget()
+        st.session_state["promoted"] = model["model_id"]
+        refresh()
+        st.rerun()
 
 
 def promote(root: Path, model_id: str, reason: str | None = None) -> None:

@@ -17,7 +17,7 @@ from udfs.errors import HistolakeError
 from udfs.slide_cache import is_here
 from viewer.audited import record_opening, who
 from viewer.login import login
-from viewer.person import person
+from viewer.person import is_active, person
 from viewer.reading import Lake, Row, connection, refresh
 from viewer.slides import model, slide
 from viewer.text import escaped
@@ -135,18 +135,19 @@ def _explained(lake: Lake, slide_id: str, patch_set: str, x: int, y: int, model_
 
 
 def _ask_verdict(lake: Lake, patch: Row) -> None:
-    who = person()
-    if not who.role.may(Role.analyst):
+    judge = person()
+    if not judge.role.may(Role.analyst):
         return
     st.subheader("Your verdict")
     verdicts = _verdicts(patch)
     with st.form("verdict", border=False):
         said = st.radio("Is the model right?", list(verdicts), format_func=verdicts.__getitem__, horizontal=True)
         note = st.text_input("Note", max_chars=500)
-        reviewer = who.name if login() else _ask_name()
+        reviewer = judge.name if login() else _ask_name()
         is_sent = st.form_submit_button("Save verdict")
     if not is_sent:
         return
+    is_active()  # a fragment's run is not the page's
     if not reviewer.strip():
         st.error("Write your name: a verdict without one cannot be asked about.")
         return

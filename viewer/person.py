@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from lake import audit, people
 from lake.choices import Role, lake_path
 from viewer import roles, sessions
-from viewer.login import Login, login
+from viewer.login import ALONE, Login, login
 from viewer.sessions import LoggedOutError, Session
 
 ROLES_KEPT_S = 10  # until the table people is read again: a tile must not wait for it
@@ -43,20 +43,24 @@ def person() -> Person:
     """
     limits = login()
     if limits is None:
-        return _of_this_machine(st.context.ip_address)
+        peer = st.context.ip_address or "localhost"  # which is what None says there
+        if not roles.is_loopback(peer):  # however the app was started
+            roles.deny(roles.NOBODY, f"use this app from {peer}", ALONE)
+        return _of_this_machine()
     return _of_login(_session_of_page(limits), limits)
 
 
 def person_of(request: HTTPConnection) -> Person:
     """The person behind a request to a route. Raises DeniedError where nobody is, or one without a role."""
-    limits = login()
-    if limits is None:
-        return _of_this_machine(request.client.host if request.client else None)
-    try:
-        found = sessions.session(request.cookies, limits)
-    except LoggedOutError as error:
-        roles.deny(error.subject or roles.NOBODY, f"ask for {request.url.path}", f"{error} Log in to the app.")
-    return _of_login(found, limits)
+    return _of_cookies(request.cookies, f"ask for {request.url.path}")
+
+
+def person_later(deed: str) -> Callable[[], Person]:
+    """What tells, when the page has been made, who the person behind it is then; it raises as `person_of`.
+
+    deed: what they want to do then.
+    """
+    return partial(_of_cookies, dict(st.context.cookies), deed)
 
 
 def is_active(cookies: Mapping[str, str] | None = None) -> None:
@@ -76,6 +80,17 @@ def _session_of_page(limits: Login) -> Session:
     if st.user.get("sub") != found.claims["sub"]:  # Streamlit has not taken the cookie: it is another site's request
         raise LoggedOutError("You are not logged in.")
     return found
+
+
+def _of_cookies(cookies: Mapping[str, str], deed: str) -> Person:
+    limits = login()
+    if limits is None:
+        return _of_this_machine()
+    try:
+        found = sessions.session(cookies, limits)
+    except LoggedOutError as error:
+        roles.deny(error.subject or roles.NOBODY, deed, f"{error} Log in to the app.")
+    return _of_login(found, limits)
 
 
 def _of_login(found: Session, limits: Login) -> Person:
@@ -99,9 +114,9 @@ def _roles_told(claims: Mapping[str, Any], limits: Login) -> Iterable[Role]:
         return [limits.roles[value] for value in values if isinstance(value, str) and value in limits.roles]
     table = _table(lake_path(), int(time.monotonic() / ROLES_KEPT_S))
     names = [str(claims["sub"])]
-    if claims.get("email_verified") is True:  # who may write any address into a profile would be anybody
-        names.append(str(claims.get("email")).lower())
-    return [table[name] for name in names if name in table]
+    if claims.get("email_verified") is True and claims.get("email"):  # else who may write any address would be anybody
+        names.append(str(claims["email"]))
+    return [table[name] for name in map(people.named, names) if name in table]
 
 
 @lru_cache(maxsize=2)
@@ -113,6 +128,6 @@ def _highest(found: Iterable[Role]) -> Role | None:
     return max(found, key=list(Role).index, default=None)
 
 
-def _of_this_machine(peer: str | None) -> Person:
+def _of_this_machine() -> Person:
     user = audit.user().subject
-    return Person(user, user, roles.role_without_login(peer))
+    return Person(user, user, roles.role_without_login())

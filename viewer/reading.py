@@ -23,6 +23,7 @@ from lake.storage_faults import read_failure
 from udfs.errors import LakeError
 from viewer.sql_catalog import abouts
 
+DIGITS = 12  # of a version; Delta's end at 19
 MOMENTS = 3  # of the lake, whose connections are kept
 
 Row = dict[str, Any]
@@ -44,6 +45,11 @@ class Overview:
     model: Row | None
     slides: int
     versions: dict[str, int]
+
+
+def version_number(text: str) -> int | None:
+    """The version of a table that an address names; None for what is none."""
+    return int(text) if text.isdecimal() and len(text) <= DIGITS else None  # Python refuses to read thousands of digits
 
 
 def newest_lake() -> Lake:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from http import HTTPStatus
 from typing import NoReturn
-
-import streamlit as st
 
 from lake.choices import Role
 from udfs.errors import HistolakeError
@@ -26,18 +25,19 @@ def deny(subject: str, deed: str, why: str) -> NoReturn:
     raise DeniedError(why)
 
 
-def role_without_login(peer: str | None) -> Role:
-    """The role of everybody where nobody logs in; peer: the address that a request comes from, None for this process.
+def status(error: HistolakeError) -> HTTPStatus:
+    """What a request is answered with that failed so before it came to its route."""
+    return HTTPStatus.FORBIDDEN if isinstance(error, DeniedError) else HTTPStatus.INTERNAL_SERVER_ERROR
 
-    The environment's HISTOLAKE_APP_ROLE names it. Without it, who comes from this machine to an app that listens on
-    this machine alone is an admin, and everybody else a viewer. Raises HistolakeError for a role that does not exist.
+
+def role_without_login() -> Role:
+    """The role of everybody where nobody logs in: the environment's HISTOLAKE_APP_ROLE names it, else it is admin.
+
+    Raises HistolakeError for a role that does not exist.
     """
     named = os.environ.get(VARIABLE, "").strip().lower()
-    if not named:
-        is_own = is_loopback(st.get_option("server.address")) and is_loopback(peer or "localhost")
-        return Role.admin if is_own else Role.viewer
     try:
-        return Role(named)
+        return Role(named or Role.admin)
     except ValueError:
         raise HistolakeError(f"{VARIABLE}={named}: must be one of {', '.join(Role)}") from None
 

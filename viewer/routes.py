@@ -15,10 +15,9 @@ from udfs.errors import HistolakeError
 from viewer import grids, tiles, tokens
 from viewer.login import login
 from viewer.person import person_of
-from viewer.roles import DeniedError
+from viewer.roles import status
 
 HEADER = "Histolake-Token"  # or `token` in the query, for pictures and links, which send no headers
-DENIED, FAILED = 403, 500
 
 
 class AsksForToken:
@@ -37,8 +36,8 @@ class AsksForToken:
         try:
             await asyncio.to_thread(self._check, request)  # it may read the lake
         except HistolakeError as error:
-            status = DENIED if isinstance(error, DeniedError) else FAILED
-            await JSONResponse({"error": str(error)}, status, {"Cache-Control": "no-store"})(scope, receive, send)
+            answer = JSONResponse({"error": str(error)}, status(error), {"Cache-Control": "no-store"})
+            await answer(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import Any
 
 import polars as pl
@@ -13,10 +14,10 @@ from lake.audit import Action, Deed
 from lake.choices import lake_path
 from lake.csv_text import as_csv
 from lake.statement import LONGEST
-from udfs.errors import QueryError
+from udfs.errors import LakeError, QueryError
 from viewer.audited import record, recorded_download
 from viewer.gate import guarded
-from viewer.reading import Lake, Row
+from viewer.reading import Lake, Row, version_number
 from viewer.sql_chart import show_chart
 from viewer.table import height
 from viewer.text import escaped
@@ -75,14 +76,17 @@ def show_editor(lake: Lake) -> None:
 def show_answer(lake: Lake) -> None:
     """Show the statement that runs, with a way to cancel it, or its answer."""
     running: workbench.Running | None = st.session_state.get(RUNNING)
-    if running is None:
+    if running is not None:
+        running.wait(AT_ONCE_S)
+        if not running.is_done:
+            _watch()
+            return
+        _show_outcome(lake, running)
+    with suppress(OSError, LakeError):  # the next statement says why
         workbench.warm(lake_path(lake.root))
-        return
-    running.wait(AT_ONCE_S)
-    if not running.is_done:
-        _watch()
-        return
-    workbench.warm(lake_path(lake.root))
+
+
+def _show_outcome(lake: Lake, running: workbench.Running) -> None:
     try:
         result = running.result()
     except QueryError as error:
@@ -114,8 +118,7 @@ def _take_statement() -> None:
     linked = st.query_params.get("q")
     if linked is not None and linked != st.session_state.get(LINKED):
         st.session_state[LINKED] = st.session_state[STATEMENT] = linked
-        version = st.query_params.get("version", "")
-        st.session_state[VERSION] = int(version) if version.isdecimal() else None
+        st.session_state[VERSION] = version_number(st.query_params.get("version", ""))
     if STATEMENT not in st.session_state:
         st.session_state[STATEMENT] = (EXAMPLES / f"{FIRST_EXAMPLE}.sql").read_text(encoding="utf-8")
 

@@ -7,14 +7,15 @@ import re
 import polars as pl
 
 _SPECIAL = re.compile(r"([\\*_{}\[\]()#+.!|~$<>:&^-])")
+_COMMAND = re.compile(r"(?<!`)(`[^`\r\n]+`)(?!`)")  # the one form of code that Markdown cannot take for another
 
 
 def escaped(text: str) -> str:
-    """`text` so that Markdown shows it as it is, apart from commands between backticks."""
-    parts = text.split("`")
-    if len(parts) % 2 == 0:  # a lone backtick quotes nothing
-        return _SPECIAL.sub(r"\\\1", text.replace("`", "'"))
-    return "`".join(part if index % 2 else _SPECIAL.sub(r"\\\1", part) for index, part in enumerate(parts))
+    """`text` so that Markdown shows it as it is, apart from commands between backticks; others become quotes."""
+    parts = _COMMAND.split(text)
+    return "".join(
+        part if index % 2 else _SPECIAL.sub(r"\\\1", part.replace("`", "'")) for index, part in enumerate(parts)
+    )
 
 
 def estimate(value: float, low: float | None, high: float | None, sign: str = "") -> str:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
+from http import HTTPStatus
 
 from PIL import Image
 from starlette.requests import Request
@@ -25,13 +26,12 @@ JPEG: dict[str, int] = {"quality": 85, "subsampling": 0}  # stains differ in col
 THUMBNAIL_PX = 256  # of the longer side
 WORKERS = max(2, min(8, os.cpu_count() or 2))  # pictures read and encoded at a time
 KEPT_BYTES = 128 * 2**20  # of encoded pictures: some 4,000 tiles
-NOT_FOUND, FAILED = 404, 500
 NOBODY_WAITS = 499  # the client closed the connection: nobody sees this status
 
 _pictures = Pictures(WORKERS, KEPT_BYTES)
 
 
-class MissingError(HistolakeError):
+class NotAtHandError(HistolakeError):
     """A slide that the lake does not have, or whose file is no longer, or not yet, where it is looked for."""
 
 
@@ -55,10 +55,10 @@ async def _answer(request: Request, read: Callable[[str, Area], Pixels]) -> Resp
         if tag in request.headers.get("If-None-Match", ""):
             return Response(status_code=304, headers=headers)
         jpeg = await _pictures.get((tag, request.url.path), lambda: _jpeg(read(path, whole)), request.is_disconnected)
-    except (TileError, MissingError) as error:
-        return _refusal(NOT_FOUND, f"slide {slide_id}: {error}")
+    except (TileError, NotAtHandError) as error:
+        return _refusal(HTTPStatus.NOT_FOUND, f"slide {slide_id}: {error}")
     except HistolakeError as error:
-        return _refusal(FAILED, f"slide {slide_id}: {error}")
+        return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, f"slide {slide_id}: {error}")
     if jpeg is None:
         return Response(status_code=NOBODY_WAITS)
     return Response(jpeg, media_type="image/jpeg", headers=headers)
@@ -68,15 +68,15 @@ def _find(slide_id: str) -> tuple[str, Area, str]:
     """The slide's file and scanned area, and the tag of its pictures: another when anything behind them changes."""
     scan = find_scan(lake_path(), slide_id)
     if scan is None:
-        raise MissingError("not in the lake; the worklist shows those that are")
+        raise NotAtHandError("not in the lake; the worklist shows those that are")
     if scan.area is None:
         raise SlideError(f"cannot be shown: {scan.error}")
     if not is_here(scan.path):  # a worklist full of thumbnails would fetch every slide whole
-        raise MissingError("is on a server, and not on this machine yet; opening it in the viewer fetches it")
+        raise NotAtHandError("is on a server, and not on this machine yet; opening it in the viewer fetches it")
     try:
         state = file_state(scan.path)
     except SlideError as error:
-        raise MissingError(f"{error} Put it back, or `histolake ingest` it where it is now.") from None
+        raise NotAtHandError(f"{error} Put it back, or `histolake ingest` it where it is now.") from None
     digest = hashlib.sha256(repr((scan, state)).encode(errors="surrogateescape")).hexdigest()
     return scan.path, scan.area, f'"{digest[:24]}"'
 
@@ -87,5 +87,5 @@ def _jpeg(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def _refusal(status: int, sentence: str) -> JSONResponse:
+def _refusal(status: HTTPStatus, sentence: str) -> JSONResponse:
     return JSONResponse({"error": sentence}, status, headers={"Cache-Control": "no-store"})

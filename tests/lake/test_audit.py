@@ -223,6 +223,9 @@ def test_a_commit_that_landed_though_it_was_said_not_to_is_not_made_twice(
     assert lost
     assert rows(root)["slide_id"].to_list()[-2:] == ["once", "slide_0"]
     assert problems(root) == []
+    other.add([{**rows(root).row(0, named=True), "slide_id": "later"}])  # which follows from the other's row
+    assert rows(root)["slide_id"].to_list()[-3:] == ["once", "slide_0", "later"]
+    assert problems(root) == []
 
 
 # -- tampering
@@ -436,6 +439,14 @@ def test_an_event_is_no_change_of_the_lake(root: Path) -> None:
 
 
 # -- when it cannot be written
+
+
+def test_a_lake_whose_folders_cannot_be_read_either_says_what_failed_first(root: Path) -> None:
+    shutil.rmtree(root / "audit")
+    (root / "audit").mkdir()
+    (root / "audit" / "_delta_log").write_text("no folder")
+    with pytest.raises(AuditError, match=r"audit.* It was not done"):
+        write(root, "ada", 1)
 
 
 def test_on_a_full_disk_nothing_leaves_the_lake(full_lake: TestLake, tmp_path: Path) -> None:

@@ -465,8 +465,9 @@ def test_writers_at_once_add_to_one_chain(lake: TestLake) -> None:
 def test_without_the_bucket_nothing_is_done(lake: TestLake, told: pytest.MonkeyPatch) -> None:
     with refusing(404, "NoSuchBucket") as url:
         told.setenv("AWS_ENDPOINT_URL", url)
-        with pytest.raises(AuditError, match=r"no such bucket.* It was not done"):
-            write(lake.root, "ada", 1)
+        for root in (lake.root, lake_path(str(lake.root))):  # opened before, and after
+            with pytest.raises(AuditError, match=r"no such bucket.* It was not done"):
+                write(root, "ada", 1)
 
 
 @pytest.mark.slow

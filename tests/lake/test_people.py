@@ -35,7 +35,7 @@ def test_who_gave_and_took_a_role_is_in_the_audit_table_and_not_in_the_ledger(la
     assert [json.loads(each) for each in told["details"]] == [
         {"role": "viewer", "before": None},
         {"role": "admin", "before": "viewer"},
-        {"role": None},
+        {"role": None, "before": "admin"},
     ]
     assert not [row for row in lake.read("runs").rows() if "alice" in str(row)]
     with connect(lake.root, udfs=()) as con, pytest.raises(duckdb.Error):

@@ -37,6 +37,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
         st.cache_data.clear()  # tests change the lake at one path in different ways
         slides.forget()
         monkeypatch.setenv("HISTOLAKE_LAKE", str(root))
+        monkeypatch.setattr(type(st.context), "ip_address", None)  # this machine: the tester has no connection
         if VARIABLE not in os.environ:
             monkeypatch.setenv(VARIABLE, "analyst")
         app = AppTest.from_file(ROOT / "viewer/navigation/main.py", default_timeout=60).run()

@@ -103,6 +103,22 @@ def test_a_slide_that_cannot_be_recorded_is_not_shown(open_page: Open, full_lake
     assert len(told(full_lake.root, "opened")) == 1
 
 
+def test_a_verdict_that_cannot_be_recorded_is_not_kept_and_the_page_says_so(
+    open_page: Open, full_lake: TestLake
+) -> None:
+    highest = full_lake.read("predictions").filter(slide_id="tumor_4").sort("probability").row(-1, named=True)
+    app = open_page(full_lake.root, "viewer", slide="tumor_4")
+    app.session_state["asked_patch"] = {name: highest[name] for name in ("slide_id", "model_id", "patch_set", "x", "y")}
+    app.run()
+    app.text_input[1].set_value("Ada")
+    with full_disk():
+        app.button[0].click().run()
+    assert UNDONE in words(app)
+    assert not app.exception
+    assert app.get("bidi_component")
+    assert full_lake.read("reviews").is_empty()
+
+
 # -- statements
 
 
@@ -168,6 +184,18 @@ def test_a_download_is_recorded_when_it_is_clicked(lake: Lake, full_lake: TestLa
     assert audited.take_not_saved() == []
 
 
+def test_a_download_is_for_who_still_has_the_role(
+    lake: Lake, full_lake: TestLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = audited.recorded_download(lake, "rows.csv", {"rows": 3}, lambda: b"a file")
+    monkeypatch.setenv(VARIABLE, "viewer")
+    with pytest.raises(DeniedError, match=r"only the role admin may save rows\.csv"):
+        made()
+    assert told(full_lake.root, "exported") == []
+    assert told(full_lake.root, "denied")[-1]["object"] == "save rows.csv"
+    assert "only the role admin" in audited.take_not_saved()[0]
+
+
 def test_a_file_for_qupath_and_a_view_are_recorded_each_time(client: TestClient, full_lake: TestLake) -> None:
     model = full_lake.read("models")["model_id"][0]
     for _ in range(2):
@@ -185,7 +213,7 @@ def test_a_file_for_qupath_and_a_view_are_recorded_each_time(client: TestClient,
     with full_disk():
         refused = client.get("/histolake/hotspots/tumor_4"), client.post("/histolake/saving/tumor_4")
     for each in refused:
-        assert each.status_code == 404
+        assert each.status_code == 500
         assert UNDONE in each.json()["error"]
     assert len(told(full_lake.root, "exported")) == 4
 

@@ -135,4 +135,5 @@ def test_the_app_shows_no_traceback_and_sends_nobody_elsewhere(open_page: Open, 
     assert st.get_option("client.showErrorDetails") == "none"
     config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text(encoding="utf-8"))
     assert config["client"]["showErrorLinks"] is False
+    assert config["server"]["maxUploadSize"] == 1
     assert (ROOT / config["theme"]["base"]).is_file()

@@ -80,6 +80,11 @@ def test_the_history_of_a_table_has_the_runs_of_its_versions(open_page: Open, fu
 def test_what_is_not_there_in_the_address_is_a_sentence(open_page: Open, full_lake: TestLake) -> None:
     app = open_page(full_lake.root, "lineage", **{"table": "settings", "from": "99"})
     assert "from=99: settings has the versions 0 to" in words(app)
+    for told in ("²", "9" * 5_000):
+        app.query_params["from"] = told
+        app.run()
+        assert not app.exception
+        assert f"from={told[:9]}" in words(app)
     app.query_params["table"] = "nowhere"
     app.run()
     assert "the lake has no such table" in words(app)

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import streamlit as st
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
 from streamlit import config
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.web.server.server_util import get_cookie_secret
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
+from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 from support import ROOT, TestLake
-from viewer_support import Open
+from viewer_support import Open, words
 
+from lake import people
 from lake.choices import Role
 from udfs.errors import HistolakeError
-from viewer import login, tokens
+from viewer import admissions, login, sessions, tokens
 from viewer.middleware import MIDDLEWARE
-from viewer.roles import VARIABLE, DeniedError
+from viewer.person import Person, person_later
+from viewer.roles import VARIABLE, DeniedError, deny
 
 AUTH = """
 [auth]
@@ -34,18 +45,18 @@ client_secret = "secret"
 server_metadata_url = "https://login.example.org/.well-known/openid-configuration"
 """
 
-Configure = Callable[[str], login.Login | None]
+Configure = Callable[..., login.Login | None]
 
 
 @pytest.fixture
 def configure(tmp_path: Path) -> Iterator[Configure]:
-    """`configure(text)`: how people log in when that is secrets.toml."""
+    """`configure(text)`: how people log in when that is secrets.toml, named by a flag or elsewhere."""
     before = config.get_option("secrets.files")
 
-    def one(text: str) -> login.Login | None:
+    def one(text: str, where: str = "a flag") -> login.Login | None:
         file = tmp_path / "secrets.toml"
         file.write_text(text, encoding="utf-8")
-        config.set_option("secrets.files", [str(file)])
+        config.set_option("secrets.files", [str(file)], where)
         forget()
         return login.login()
 
@@ -73,7 +84,20 @@ def test_values_of_the_claim_are_named_by_role_and_the_highest_holds(configure: 
 
 
 def test_without_a_section_auth_nobody_logs_in(configure: Configure) -> None:
-    assert configure("[other]\nkey = 1\n") is None
+    assert configure("[other]\nkey = 1\n", "<default>") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[histolake]\nidle_minutes = 3\n", "<default>"),
+        ("[histolake]\n", "<default>"),
+        ("[other]\nkey = 1\n", "a flag"),
+    ],
+)
+def test_a_login_that_was_meant_and_is_not_there_stops_the_app(configure: Configure, text: str, where: str) -> None:
+    with pytest.raises(HistolakeError, match=r"has no section \[auth\]"):
+        configure(text, where)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +108,7 @@ def test_without_a_section_auth_nobody_logs_in(configure: Configure) -> None:
         ("0123456789abcdef0123456789abcdef", "short", "cookie_secret is shorter than 32"),
         ("https://histolake", "http://histolake", "it must be https://HOST/oauth2callback"),
         ("/oauth2callback", "/", "it must be https://HOST/oauth2callback"),
+        ("https://login", "http://login", "server_metadata_url is http://login.example.org"),
         ("[auth]", "[auth", "is no valid TOML"),
         ("[auth]", "[histolake]\nidle = 3\n[auth]", "has no idle"),
         ("[auth]", "[histolake]\nidle_minutes = 0\n[auth]", "idle_minutes is 0"),
@@ -133,14 +158,29 @@ def test_however_it_is_started_it_ends_when_others_could_reach_it(tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
-def ask(address: str, peer: str) -> httpx.Response:
+async def echo(socket: WebSocket) -> None:
+    await socket.accept()
+    async for data in socket.iter_bytes():
+        await socket.send_bytes(data)
+
+
+APP = Starlette(
+    routes=[
+        Route("/{path:path}", lambda request: PlainTextResponse("seen"), methods=["GET", "POST", "PUT"]),
+        WebSocketRoute("/socket", echo),
+    ],
+    middleware=MIDDLEWARE,
+)
+"""Something behind the app's middleware."""
+
+
+def ask(address: str, peer: str = "127.0.0.1", method: str = "GET", **headers: str) -> httpx.Response:
     """The answer to a request that comes from `peer` and names the app so, through the app's middleware."""
-    app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("seen"))], middleware=MIDDLEWARE)
 
     async def asked() -> httpx.Response:
-        transport = httpx.ASGITransport(app, client=(peer, 1234))
+        transport = httpx.ASGITransport(APP, client=(peer, 1234))
         async with httpx.AsyncClient(transport=transport) as client:
-            return await client.get(address)
+            return await client.request(method, address, headers=headers)
 
     return asyncio.run(asked())
 
@@ -162,11 +202,123 @@ def test_without_a_login_only_this_machine_is_answered_under_its_own_name(addres
     assert (answer.text == "seen") is (status == 200)
 
 
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "x-forwarded-proto", "X-Real-IP", "Via"])
+def test_without_a_login_a_proxy_is_refused(configure: Configure, header: str) -> None:
+    """It makes everybody look like this machine."""
+    assert ask("http://127.0.0.1:8501/", **{header: "192.0.2.7"}).status_code == 403
+    configure(AUTH)
+    assert ask("http://127.0.0.1:8501/", **{header: "192.0.2.7"}).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["[other]\nkey = 1\n", AUTH])
+def test_nothing_is_uploaded(configure: Configure, text: str) -> None:
+    configure(text, "<default>")
+    answer = ask("http://127.0.0.1:8501/_stcore/upload_file/session/file", method="PUT")
+    assert (answer.status_code, answer.text) == (403, "no page of this app takes files\n")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),  # a program
+        ({"Sec-Fetch-Site": "none"}, 200),  # a person who typed the address
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:8501"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),  # another port of this machine
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://localhost:8501"}, 200),
+        ({"Origin": "http://localhost:3000"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_another_site_s_page_is_refused(headers: dict[str, str], status: int) -> None:
+    address = "http://localhost:8501/histolake/saving/tumor_1"
+    assert ask(address, method="POST", **headers).status_code == status
+    assert ask("http://localhost:8501/", **headers).status_code == 200  # links to pages are fine
+
+
+def test_what_only_developers_say_is_not_heard() -> None:
+    """Clearing caches clears everybody's; the state of a checkout names files."""
+    said = [BackMsg(clear_cache=True), BackMsg(load_git_info=True), BackMsg(stop_script=True)]
+    client = TestClient(APP, client=("127.0.0.1", 1234))
+    with client.websocket_connect("ws://localhost/socket") as socket:
+        for message in said:
+            socket.send_bytes(message.SerializeToString())
+        socket.send_bytes(b"\xff no message at all")
+        assert BackMsg.FromString(socket.receive_bytes()) == said[2]
+        assert socket.receive_bytes() == b"\xff no message at all"
+
+
 def test_with_a_login_other_machines_see_what_is_no_slide(configure: Configure) -> None:
     configure(AUTH)
     assert ask("https://histolake.example.org/", "192.0.2.7").status_code == 200
     answer = ask("https://histolake.example.org/media/0123.png", "192.0.2.7")
     assert (answer.status_code, answer.text) == (403, "You are not logged in. Log in to the app.\n")
+    assert ask("https://histolake.example.org/_stcore/metrics", "192.0.2.7").status_code == 403
+    assert ask("https://histolake.example.org/_stcore/health", "192.0.2.7").status_code == 200
+
+
+def cookies_of(claims: dict[str, Any], limits: login.Login | None) -> dict[str, str]:
+    """The cookies of a login that has just begun."""
+    assert limits is not None
+    payload = json.dumps({"nonce": secrets.token_hex(), **claims})
+    signed = create_signed_value(get_cookie_secret(), USER_COOKIE_NAME, payload)
+    cookies = {USER_COOKIE_NAME: signed.decode()}
+    sessions.open_session(cookies, limits)
+    return cookies
+
+
+def test_who_logs_out_before_a_file_is_made_does_not_get_it(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cookies = cookies_of({"sub": "s-1", "role": "admin"}, configure(AUTH + '[histolake]\nrole_claim = "role"\n'))
+    monkeypatch.setattr(type(st.context), "cookies", cookies)
+    leaver = person_later("save rows.csv")
+    assert leaver() == Person("s-1", "s-1", Role.admin)
+    sessions.end_session(cookies)
+    with pytest.raises(DeniedError, match="You have logged out"):
+        leaver()
+
+
+@pytest.mark.parametrize(
+    ("given_to", "claims", "role"),
+    [
+        ("Alice@Example.org", {"sub": "Alice@Example.org"}, Role.analyst),
+        ("S-1", {"sub": "S-1"}, Role.analyst),
+        ("S-1", {"sub": "s-1"}, None),
+        ("alice@example.org", {"sub": "s-1", "email": "Alice@example.org", "email_verified": True}, Role.analyst),
+        ("alice@example.org", {"sub": "s-1", "email": "alice@example.org", "email_verified": False}, None),
+        ("none", {"sub": "s-1", "email_verified": True}, None),
+    ],
+)
+def test_the_table_gives_a_role_to_whom_it_names(
+    configure: Configure,
+    lake: TestLake,
+    monkeypatch: pytest.MonkeyPatch,
+    given_to: str,
+    claims: dict[str, Any],
+    role: Role | None,
+) -> None:
+    monkeypatch.setenv("HISTOLAKE_LAKE", str(lake.root))
+    people.set_role(lake.root, given_to, Role.analyst)
+    monkeypatch.setattr(type(st.context), "cookies", cookies_of(claims, configure(AUTH)))
+    found = person_later("look")
+    if role is None:
+        with pytest.raises(DeniedError, match="you have no role here"):
+            found()
+    else:
+        assert found().role is role
+
+
+def test_where_the_lake_cannot_be_read_nobody_is_let_in_and_denials_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HISTOLAKE_LAKE", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "_delta_log").write_text("no folder")
+    assert "Not a directory" in (admissions.record_login({"sub": "s-1"}) or "")
+    admissions.record_logout({"sub": "s-1"})
+    with pytest.raises(DeniedError, match="why not"):
+        deny("s-2", "open the door", "why not")
 
 
 def test_a_token_is_good_for_one_life_and_not_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,3 +342,24 @@ def test_a_page_of_another_role_says_so_and_shows_nothing(
     assert "only the role analyst may open the page" in app.error[0].value
     assert not app.title
     assert not app.dataframe
+
+
+def test_the_pages_alone_are_for_this_machine_alone(
+    open_page: Open, full_lake: TestLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when they are started without app.py."""
+    app = open_page(full_lake.root, "worklist")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(type(st.context), "ip_address", "192.0.2.7")
+        app.run()
+        assert "this app is for its own machine alone" in words(app)
+        assert not app.dataframe
+    config.set_option("server.address", "0.0.0.0")
+    try:
+        app.run()
+        assert "the app would listen on 0.0.0.0 without a login" in words(app)
+        assert not app.dataframe
+    finally:
+        config.set_option("server.address", "127.0.0.1")
+    app.run()
+    assert len(app.dataframe) == 1

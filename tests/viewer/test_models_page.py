@@ -22,7 +22,7 @@ from viewer import models_charts
 from viewer.chart import INK
 from viewer.models_promotion import ASKED, promote
 from viewer.person import person
-from viewer.roles import VARIABLE
+from viewer.roles import VARIABLE, DeniedError
 
 pytestmark = pytest.mark.slow
 
@@ -295,26 +295,18 @@ def test_the_reason_of_a_promotion_at_the_terminal_is_in_the_ledger_too(compared
     assert json.loads(entry["parameters"]) == {"model_id": first, "reason": "asked for"}
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("127.0.0.1", Role.admin),
-        ("::1", Role.admin),
-        ("localhost", Role.admin),
-        ("0.0.0.0", Role.viewer),
-        ("192.168.1.7", Role.viewer),
-        ("somewhere.example", Role.viewer),
-        (None, Role.viewer),
-    ],
-)
-def test_the_role_follows_from_where_the_app_listens(
-    monkeypatch: pytest.MonkeyPatch, address: str | None, expected: Role
+def test_without_a_login_everybody_at_this_machine_is_an_admin_unless_another_role_is_named(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(st, "get_option", {"server.address": address}.get)
-    assert person().role is expected
-    monkeypatch.setattr(type(st.context), "ip_address", "192.168.1.8")
-    assert person().role is Role.viewer
+    for peer, expected in ((None, Role.admin), ("127.0.0.2", Role.admin), ("192.168.1.8", None)):
+        monkeypatch.setattr(type(st.context), "ip_address", peer)
+        if expected:
+            assert person().role is expected
+        else:
+            with pytest.raises(DeniedError, match="for its own machine alone"):
+                person()
+    monkeypatch.setattr(type(st.context), "ip_address", None)
     monkeypatch.setenv(VARIABLE, " Analyst ")
     assert person().role is Role.analyst
     monkeypatch.setenv(VARIABLE, "root")

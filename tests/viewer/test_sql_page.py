@@ -78,7 +78,7 @@ def test_a_link_fills_the_editor_and_runs_nothing(open_page: Open, full_lake: Te
 
 def test_a_version_in_a_link_that_is_none_is_left_out(open_page: Open, full_lake: TestLake) -> None:
     app = open_page(full_lake.root, "sql")
-    for number, version in enumerate(["999999", "x", "-1", "²", ""]):
+    for number, version in enumerate(["999999", "x", "-1", "²", "9" * 5_000, ""]):
         app.query_params["q"], app.query_params["version"] = f"select {number}", version
         app.run()
         assert not app.exception
@@ -150,6 +150,16 @@ def test_answers_of_every_kind_are_shown(open_page: Open, full_lake: TestLake) -
     app = ask(app, "explain select slide_id from slides")
     assert "PARQUET_SCAN" in app.code[-1].value
     assert not app.dataframe
+
+
+def test_an_answer_is_shown_where_no_process_for_the_next_can_be_started(
+    open_page: Open, full_lake: TestLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page(full_lake.root, "sql")
+    monkeypatch.setattr(workbench, "COMMAND", ("/nowhere",))
+    assert ask(app, "select 42 as answer").dataframe[0].value["answer"].to_list() == [42]
+    assert not app.error
+    assert "No process can be started" in ask(app, "select 43").error[0].value
 
 
 def test_an_example_is_put_into_the_editor(open_page: Open, full_lake: TestLake) -> None:

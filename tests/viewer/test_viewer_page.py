@@ -17,6 +17,7 @@ from viewer_support import Open, words
 from lake import store
 from lake.choices import Peaks
 from udfs.slide_readers import readers
+from viewer import patch_panel
 
 
 def panes(app: AppTest) -> list[dict[str, Any]]:
@@ -197,6 +198,17 @@ def test_a_verdict_is_saved_with_the_reviewers_name(open_page: Open, full_lake: 
     assert (saved["x"], saved["y"], saved["verdict"]) == (asked["x"], asked["y"], "normal")
     assert (saved["note"], saved["reviewer"], saved["model_id"]) == ("germinal centre", "Dr. Who", asked["model_id"])
     assert "Saved: normal" in app.success[0].value
+
+
+def test_to_save_a_verdict_is_to_do_something(
+    open_page: Open, full_lake: TestLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[bool] = []
+    monkeypatch.setattr(patch_panel, "is_active", lambda: done.append(True))
+    app = click(open_page(full_lake.root, "viewer", slide="tumor_4"), **patch_of(full_lake, "tumor_4"))
+    assert not done
+    app.button[0].click().run()
+    assert done
 
 
 def test_a_verdict_without_a_name_is_refused(open_page: Open, full_lake: TestLake) -> None:
