@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udfs.encoders.onnx_file import OnnxFile
-from udfs.errors import EncoderError
+from udfs.errors import EncoderError, shortened
 from udfs.processors import cores
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def open_session(file: OnnxFile, precision: str, input_px: int) -> Session:
         try:
             session = open_on(file, provider, precision, input_px)
         except runtime_errors() as error:
-            why = f"{provider} cannot run it ({summary(error)})"
+            why = f"{provider} cannot run it ({summary(file, error)})"
             continue
         if session is not None:
             return session
@@ -65,9 +65,9 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return tuple(getattr(state, name) for name in names.split())
 
 
-def summary(error: Exception) -> str:
-    """The first line of an error."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def summary(file: OnnxFile, error: Exception) -> str:
+    """What ONNX Runtime says of the file, for a message."""
+    return shortened(next(iter(str(error).replace(str(file.path), file.path.name).splitlines()), type(error).__name__))
 
 
 def _check_precision(file: OnnxFile, precision: str) -> None:
