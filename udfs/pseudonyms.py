@@ -170,7 +170,7 @@ def _read(file: Path, inode: int, changed: int) -> KeyFile:
 
 @contextmanager
 def _connected(file: Path) -> Iterator[sqlite3.Connection]:
-    """The file's database: for writing, or what a killed writer left could not be undone; else, if it must be, to read."""
+    """The file's database, for writing where that may be, or what a killed writer left could not be undone."""
     address = f"file:{quote(os.fsencode(file))}?mode=rw"
     try:
         with closing(sqlite3.connect(address, BUSY_SECONDS, isolation_level=None, uri=True)) as con:

@@ -361,6 +361,7 @@ def test_who_waits_for_a_slide_that_hangs_can_be_stopped_and_nothing_is_held_aga
     slide: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched, ThreadPoolExecutor() as pool:
+        patched.setattr(slide_process, "LOOK_SECONDS", 0.05)
         has_fault(patched, "sleep")
         for _ in range(slide_requests.MOST_ENDS + 1):
             pid = started_with(slide)

@@ -122,7 +122,7 @@ def _run(file: OnnxFile, session: Session, facts: Mapping[str, Any], pixels: Pix
     try:
         (output,) = session.session.run(None, {file.input_name: to_input(facts, pixels)})
     except runtime_errors() as error:
-        why = f"{session.provider} cannot run it ({summary(file, error)})"
+        why = f"{session.provider} cannot run it ({summary(error)})"
         raise EncoderError(f"{file.path}: {why}; export it again") from error
     if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiub":
         raise EncoderError(f"{file.path}: its output is no array of numbers; export the embedding alone")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ def open_session(file: OnnxFile, precision: str, input_px: int) -> Session:
         try:
             session = open_on(file, provider, precision, input_px)
         except runtime_errors() as error:
-            why = f"{provider} cannot run it ({summary(file, error)})"
+            why = f"{provider} cannot run it ({summary(error)})"
             continue
         if session is not None:
             return session
@@ -65,9 +66,10 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return tuple(getattr(state, name) for name in names.split())
 
 
-def summary(file: OnnxFile, error: Exception) -> str:
-    """What ONNX Runtime says of the file, for a message."""
-    return shortened(next(iter(str(error).replace(str(file.path), file.path.name).splitlines()), type(error).__name__))
+def summary(error: Exception) -> str:
+    """What ONNX Runtime says, in a line, without the file's path, which the message has."""
+    said = re.sub(r"Load model from .* failed: ?", "", str(error))
+    return shortened(next(iter(said.splitlines()), type(error).__name__))
 
 
 def _check_precision(file: OnnxFile, precision: str) -> None:
