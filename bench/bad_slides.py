@@ -222,7 +222,7 @@ def page(results: Mapping[str, Any]) -> str:
     promises = [
         ("no slide takes the process down", tested, f"{results['mutants']:,} mutants, {results['crashes']} crashes"),
         (
-            "no slide holds a unit of work longer than three deadlines",
+            "no slide holds a unit of work longer than three deadlines, beside a second of a processor for each patch",
             f"{of_reader}, `make bad-slides`",
             f"slowest unit {results['slowest_unit_s']:g} s; {results['ended_a_reader']} slides ended a reader, "
             f"{results['reached_the_deadline']} of them at its deadline",

@@ -69,7 +69,7 @@ def ingest(
     patterns = [true_path(pattern) for pattern in sources.slides]
     at_servers = [pattern for pattern in patterns if "://" in pattern]
     at_hand = [pattern for pattern in patterns if "://" not in pattern]
-    paths = [*map(str, find(at_hand, SLIDE_ENDINGS, "slide")), *find_addresses(at_servers), *listed]
+    paths = [*map(_text, find(at_hand, SLIDE_ENDINGS, "slide")), *find_addresses(at_servers), *listed]
     drawn = sorted(set(find(sources.annotations, ANNOTATION_ENDINGS, "annotation file")))
     if not paths and not drawn and not sources.coords_tumor and not sources.coords_normal:
         raise HistolakeError(
@@ -151,6 +151,11 @@ def _expand(path: Path, endings: set[str]) -> list[Path]:
     return one_a_series(files)
 
 
+def _text(path: Path) -> str:
+    """The path as a column can hold it: a name that is not UTF-8 becomes one that no file has, and fails as a file."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def _stems(paths: Sequence[str]) -> pa.Table:
     """The slide files, each beside its name without the ending."""
     stems = [Path(file_name(path) if is_address(path) else path).stem for path in paths]
@@ -162,12 +167,15 @@ def _slide_files(con: duckdb.DuckDBPyConnection, found: Found, split: str | None
     con.register("manifest", found.manifest)
     rows = con.execute(query("ingest/slide_files"), {"split": split}).to_arrow_table()
     con.register("slide_files", rows)
+    given = set(found.slides["path"].to_pylist())
     for slide_id, path, other in con.execute(query("ingest/rivals")).fetchall():
-        if _exists(other):  # else the slide was moved
+        if other in given or _exists(other):  # else the slide was moved
             raise HistolakeError(
                 f"two slides have the id {slide_id!r}: {path} and {other}; "
                 "rename one, or give each its slide_id in a manifest"
             )
+    for slide_id in con.execute(query("ingest/repeated")).fetchall():
+        raise HistolakeError(f"the manifest tells of slide {slide_id[0]!r} in several rows; keep one")
     named, told = set(rows["slide_id"].to_pylist()), found.manifest.to_pylist()
     lost = [row["slide_id"] for row in told if row["path"] is None and row["slide_id"] not in named]
     if lost:
@@ -178,7 +186,7 @@ def _slide_files(con: duckdb.DuckDBPyConnection, found: Found, split: str | None
 def _exists(path: str) -> bool:
     try:
         true = true_path(path)
-        return bool(store_of(true).files(true)) if is_address(true) else Path(true).exists()
+        return bool(store_of(true).files(true)) if is_address(true) else os.path.exists(true)
     except MissingError:
         return False
 
@@ -187,7 +195,7 @@ def read_coordinates(con: duckdb.DuckDBPyConnection, sources: Sources) -> pa.Tab
     """The centres of both lists; without lists, none. Raises AnnotationError naming the list that is none."""
     lists = {"tumor": sources.coords_tumor, "normal": sources.coords_normal}
     for file in [*sources.coords_tumor, *sources.coords_normal]:
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise AnnotationError(f"{file}: no such coordinate list")
         if _ends_in_a_long_line(file):
             raise AnnotationError(f"{file}: rows must be slide,x,y without a header: its last line is too long")
@@ -219,9 +227,10 @@ def _ends_in_a_long_line(file: Path) -> bool:
 
 def _named(files: Sequence[Path]) -> pa.Table:
     """The annotation files, each beside the slides that it may be named like."""
-    stems = [Path(file.stem) for file in files]
+    paths = [_text(file) for file in files]
+    stems = [Path(Path(path).stem) for path in paths]
     names = {
-        "path": [str(file) for file in files],
+        "path": paths,
         "stem": [stem.name for stem in stems],
         "slide_stem": [stem.stem if stem.suffix.lower() in SLIDE_ENDINGS else stem.name for stem in stems],
     }

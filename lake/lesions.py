@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from lake import bootstrap
 from lake.choices import Peaks
+from lake.compute import reason
 from lake.pipeline import Summary, run_stage
 from lake.progress import Progress
 from lake.sql_files import query, stages
 from lake.worker import Executor, local
+from udfs.errors import AnnotationError
 
 FUNCTIONS = ("annotated_area", "lesions", "lesions_hit")
 """The SQL functions that a connection for `lesion_metrics` needs."""
@@ -89,9 +91,18 @@ def findings(
     peaks: Peaks | None = None,
     mpp: float | None = None,
 ) -> pl.DataFrame:
-    """What counts: slides, lesions with their highest hit, false positives; see sql/metrics/findings.sql."""
+    """What counts: slides, lesions with their highest hit, false positives; see sql/metrics/findings.sql.
+
+    Raises AnnotationError when a slide's annotations cannot be united.
+    """
     parameters = {"model_id": model_row["model_id"], "patch_set": patch_set, "mpp": mpp}
-    return con.execute(query("metrics/findings"), {**parameters, **(peaks or Peaks()).parameters}).pl()
+    try:
+        return con.execute(query("metrics/findings"), {**parameters, **(peaks or Peaks()).parameters}).pl()
+    except duckdb.InvalidInputException as failure:
+        if "AnnotationError: " not in str(failure):
+            raise
+        which = "`histolake sql \"from runs where stage = 'labels' and status = 'failed'\"` tells which slide's"
+        raise AnnotationError(f"lesions cannot be told: {reason(failure)}; {which}") from failure
 
 
 def froc_curve(

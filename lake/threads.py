@@ -20,7 +20,7 @@ def side_by_side(
 
     at_once: units computed at the same time. Only as many more are started as results are taken, so
     that waiting results do not fill the memory. Leaving the loop early starts no further unit, and
-    calls `interrupt`, which shall make the running ones return soon.
+    calls `interrupt`, which shall make the running ones return soon, until they have.
     """
     remaining = iter(units)
     with ThreadPoolExecutor(at_once, thread_name_prefix="unit") as pool:
@@ -33,7 +33,8 @@ def side_by_side(
                     running.update(pool.submit(work, unit) for unit in islice(remaining, 1))
                     yield future.result()
         finally:
-            if running:
-                interrupt()
             for future in running:
                 future.cancel()
+            while running:
+                interrupt()
+                _, running = wait(running, LOOK_SECONDS)

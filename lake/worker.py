@@ -20,6 +20,7 @@ from lake.sql_files import Stage, is_ours
 from lake.units import Outcome, Result, Unit
 from udfs.processors import cores
 from udfs.slide_cache import stop_fetching
+from udfs.slide_readers import readers
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,15 @@ class Worker:
         return self._committer.flush()
 
     def interrupt(self) -> None:
-        """Stop what is being computed, as soon as the functions that run now return, and start nothing more."""
+        """Stop what is being computed, as soon as the functions that run now return, and start nothing more.
+
+        What is between two statements just now does not hear of it: to be called until all have returned.
+        """
         self._is_stopped = True
         for cursor in self._cursors:
             cursor.interrupt()
         stop_fetching()
+        readers.stop()
 
     def _compute(self, unit: Unit) -> Result:
         if self._is_stopped:
@@ -102,6 +107,8 @@ class Worker:
         except duckdb.InterruptException:  # of a run that is being stopped
             raise
         except duckdb.Error as failure:
+            if self._is_stopped:
+                raise duckdb.InterruptException("stopped") from failure
             raise_if_general(failure)
             error = reason(failure)
         finally:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
+from udfs.annotations.tangles import edges_of, is_crowded
 from udfs.errors import AnnotationError
 from udfs.registry import Column, udf
 
@@ -20,7 +21,7 @@ def annotated_area(geometries: Column, is_exclusion: Column) -> pa.Array:
     """The union of each list's areas less the union of those that are exclusions; NULL where a list is.
 
     A geometry that is NULL, a point or a line is left out; one whose is_exclusion is NULL is no exclusion. Invalid
-    ones are repaired.
+    ones are repaired. Raises AnnotationError for areas that cross each other nearly everywhere.
     """
     areas: list[bytes | None] = []
     for blobs, flags in zip(geometries.to_pylist(), is_exclusion.to_pylist(), strict=True):
@@ -33,6 +34,8 @@ def _area(blobs: list[bytes | None], flags: list[bool | None]) -> bytes:
     if len(shapes) != len(is_excluded):
         raise AnnotationError(f"{len(shapes)} geometries have {len(is_excluded)} exclusion flags; give one for each")
     shapes[shapely.get_dimensions(shapes) < 2] = None  # points beside areas would have the union be a collection
+    if is_crowded(edges_of(shapes)):
+        raise AnnotationError("the slide's annotations cross each other all over; draw them again")
     invalid = ~shapely.is_valid(shapes) & ~shapely.is_missing(shapes)
     shapes[invalid] = shapely.make_valid(shapes[invalid], method="structure", keep_collapsed=False)
     union = shapely.union_all(shapes[~is_excluded])

@@ -60,12 +60,13 @@ class KeyFile:
 
     def record(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Keep pseudonyms, each with its kind and what it stands for; those that are known stay as they are."""
-        with _connected(self.file, "rw") as con, con:
+        with _connected(self.file) as con, con:
+            con.execute("begin immediate")  # all or none, also when this process is killed
             con.executemany("insert or ignore into pseudonyms values (?, ?, ?)", rows)
 
     def names(self, pseudonyms: Iterable[str]) -> dict[str, str]:
         """What each pseudonym that is known stands for."""
-        with _connected(self.file, "ro") as con:
+        with _connected(self.file) as con:
             ask = "select name from pseudonyms where pseudonym = ?"
             found = {each: con.execute(ask, (each,)).fetchone() for each in dict.fromkeys(pseudonyms)}
         return {each: row[0] for each, row in found.items() if row is not None}
@@ -129,7 +130,7 @@ def make(file: Path) -> KeyFile:
     except OSError as error:
         raise KeyFileError(f"{file}: the key file cannot be made: {error.strerror}; name another") from None
     _refuse_open(file)
-    with _connected(file, "rw") as con:
+    with _connected(file) as con:
         con.execute("begin immediate")
         for statement in _TABLES:
             con.execute(statement)
@@ -160,7 +161,7 @@ def _refuse_open(file: Path) -> os.stat_result:
 
 @lru_cache(8)
 def _read(file: Path, inode: int, changed: int) -> KeyFile:
-    with _connected(file, "ro") as con:
+    with _connected(file) as con:
         rows = con.execute("select secret from key").fetchall()
     if len(rows) != 1:
         raise KeyFileError(f"{file}: no key file of histolake's; name another")
@@ -168,8 +169,9 @@ def _read(file: Path, inode: int, changed: int) -> KeyFile:
 
 
 @contextmanager
-def _connected(file: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    address = f"file:{quote(os.fsencode(file))}?mode={mode}"
+def _connected(file: Path) -> Iterator[sqlite3.Connection]:
+    """The file's database, for writing where that may be, or what a killed writer left could not be undone."""
+    address = f"file:{quote(os.fsencode(file))}?mode=rw"
     try:
         with closing(sqlite3.connect(address, BUSY_SECONDS, isolation_level=None, uri=True)) as con:
             yield con

@@ -54,7 +54,7 @@ def dimensions(path: str) -> tuple[int, int]:
 
 
 def metadata(path: str) -> dict[str, str]:
-    """The properties that OpenSlide gives of the slide, and its level-0 `width` and `height`.
+    """What OpenSlide tells of vendor, levels, resolution and bounds, and the slide's level-0 `width` and `height`.
 
     Decodes pixels of every level first. Raises SlideError when the slide cannot be opened or one
     of its levels cannot be read: neither at its first, nor its middle, nor its last pixel.

@@ -173,7 +173,7 @@ def _obtained(address: str, job: _Job) -> LocalFile:
     try:
         return _obtain(address, job)
     except OSError as error:
-        raise_if_exhausted(error, f"{address}: cannot be kept in {slides_dir()}")
+        raise_if_exhausted(error, f"slides cannot be kept in {slides_dir()}")  # whose address may be a secret
         raise FetchError(
             f"{address}: cannot be kept in {slides_dir()}: {error.strerror or error}; "
             "make room, or set HISTOLAKE_CACHE to a folder that can be written"

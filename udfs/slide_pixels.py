@@ -24,6 +24,13 @@ from udfs.reasons import reason
 BLOCK_EDGE = 4096  # px of a level, most decoded at once along each axis when a large area is reduced
 MOST_REDUCTION = 256  # px of a level that the filter makes into one, along each axis; the rest is averaged after it
 
+PROPERTIES = {  # of a slide, as OpenSlide calls them, that anybody asks for
+    *(openslide.PROPERTY_NAME_VENDOR, "openslide.level-count", openslide.PROPERTY_NAME_OBJECTIVE_POWER),
+    *(openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y),
+    *(openslide.PROPERTY_NAME_BOUNDS_X, openslide.PROPERTY_NAME_BOUNDS_Y),
+    *(openslide.PROPERTY_NAME_BOUNDS_WIDTH, openslide.PROPERTY_NAME_BOUNDS_HEIGHT),
+}
+
 _READ_ERRORS = (openslide.OpenSlideError, OSError, ValueError, MemoryError)
 
 blocks_begun: NDArray[np.int64] = np.zeros(1, np.int64)
@@ -78,14 +85,14 @@ class Slides:
         return self._get(path, state).sizes[0]
 
     def metadata(self, path: str, state: FileState) -> dict[str, str]:
-        """As `udfs.slide.metadata`."""
+        """As `udfs.slide.metadata`. Others that a file has, names and dates perhaps, stay in this process."""
         for level in range(len(self._get(path, state).sizes)):
             self._probe(path, state, level)
         slide = self._get(path, state)
         width, height = slide.sizes[0]
         try:
             slide.tiles  # noqa: B018 (which looks whether they are all there)
-            properties = dict(slide.handle.properties)
+            properties = {name: value for name, value in slide.handle.properties.items() if name in PROPERTIES}
         except _READ_ERRORS as error:
             raise SlideError(
                 f"{path}: the slide opens but cannot be read ({_why(error)}); copy or convert it again"

@@ -16,13 +16,14 @@ from typing import Any
 
 from udfs import slide_memory
 from udfs.areas import FileState, Pixels
-from udfs.errors import SlideError
+from udfs.errors import HistolakeError, MachineError
 from udfs.slide_cache import LocalFile
 
 STALL_SECONDS = 60.0  # without a further block of a level, properties, or a slide that is opened
 CUT_SECONDS = 600.0  # for one cut, however it goes on: a slide of 100,000 px without smaller levels takes some minutes
 LOOK_SECONDS = 0.5
 START_SECONDS = 300.0  # for a reader to load its libraries, from whatever disk
+MOST_ANSWER = 2**22  # bytes: of 64 errors that name the longest path
 END_SECONDS = 10.0  # until a process that was killed is gone
 
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")  # of the environment: readers need no credentials
@@ -35,6 +36,10 @@ class EndedError(Exception):
     """A reader that ended over a request, or was ended: why."""
 
 
+class StoppedReadingError(HistolakeError):
+    """What was read is not wanted any more: no slide's fault, and nothing to record."""
+
+
 class Reader:
     """A process that reads slides, for one thread at a time.
 
@@ -42,9 +47,9 @@ class Reader:
     """
 
     def __init__(self, cache_bytes: int) -> None:
-        """cache_bytes: decoded tiles that it keeps, of each of two kinds. Raises SlideError if none can be had."""
+        """cache_bytes: decoded tiles that it keeps, of each of two kinds. Raises OSError if none can be had."""
         self.has: dict[FileState, LocalFile] = {}
-        self._is_ready = False
+        self.is_stopped = self._is_ready = False
         self._connection, theirs = Pipe()
         descriptor = slide_memory.create()
         try:
@@ -62,8 +67,9 @@ class Reader:
                 cwd="/",
                 start_new_session=True,  # deaf to the terminal's Ctrl-C
             )
-        except OSError as error:
-            raise SlideError(f"no process that reads slides can be started: {error}; end other programs") from error
+        except BaseException:
+            self._connection.close()
+            raise
         finally:
             theirs.close()
             os.close(descriptor)
@@ -81,7 +87,7 @@ class Reader:
     def ask(self, request: Mapping[str, Any], take: Callable[[Pixels], None]) -> dict[str, Any]:
         """Its answer; pixels are handed to `take` as they come, to be copied at once.
 
-        Raises EndedError, and SlideError when the process has not started.
+        Raises EndedError, MachineError when the process has not started, and StoppedReadingError.
         """
         self._started()
         try:
@@ -107,9 +113,10 @@ class Reader:
                     self._is_ready = bool(self._connection.recv_bytes())
                 elif time.monotonic() > until:
                     raise TimeoutError
+                self._raise_if_stopped()
         except (EOFError, OSError):
             self.kill()
-            raise SlideError(
+            raise MachineError(
                 f"the process that reads slides has not started (status {self._process.returncode}); "
                 "its reason stands in the terminal, and `histolake doctor` looks for it"
             ) from None
@@ -118,6 +125,7 @@ class Reader:
         """The next message, as long as there is progress."""
         begun, block_since, cut_since = list(self._shared.begun), time.monotonic(), time.monotonic()
         while not self._connection.poll(LOOK_SECONDS):
+            self._raise_if_stopped()
             now, seen = time.monotonic(), list(self._shared.begun)
             if seen != begun:
                 cut_since = now if seen[slide_memory.CUTS] != begun[slide_memory.CUTS] else cut_since
@@ -126,8 +134,16 @@ class Reader:
                 if now - since > most:
                     self.kill()
                     raise EndedError(f"it took longer than {most:g} s")
-        answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        answer: dict[str, Any] = json.loads(self._connection.recv_bytes(MOST_ANSWER))
         return answer
+
+    def stop(self) -> None:
+        """Have the thread that waits for an answer go on without one; for another thread to call."""
+        self.is_stopped = True
+
+    def _raise_if_stopped(self) -> None:
+        if self.is_stopped:
+            raise StoppedReadingError("reading was stopped; the same command goes on")
 
     def kill(self) -> None:
         """End the process."""

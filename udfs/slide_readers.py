@@ -31,6 +31,7 @@ class Readers:
     def __init__(self) -> None:
         self._news = threading.Condition()
         self._idle: list[Reader] = []
+        self._lent: set[Reader] = set()
         self._count = 0
         self._kept: OrderedDict[FileState, LocalFile] = OrderedDict()  # the last of them used last
 
@@ -43,13 +44,18 @@ class Readers:
         has_new_copies = self._keep(state, file)
         reader = self._take(state)
         try:
+            with self._news:
+                self._lent.add(reader)
             self._close_others(reader)
             reader.has[state] = file
             yield reader
         except BaseException:
             self._end(reader)
             raise
-        self._give_back(reader)
+        if reader.is_stopped:  # too late, and the next who asks shall have an answer
+            self._end(reader)
+        else:
+            self._give_back(reader)
         if has_new_copies:
             self._tidy()
 
@@ -67,6 +73,12 @@ class Readers:
             for state in [state for state in self._kept if state[0] == os.path.abspath(file)]:
                 del self._kept[state]
         self._tidy()
+
+    def stop(self) -> None:
+        """Have those who wait for a reader's answer go on without: they get a StoppedReadingError."""
+        with self._news:
+            for reader in self._lent:
+                reader.stop()
 
     def close(self) -> None:
         """End the readers that are idle."""
@@ -127,12 +139,14 @@ class Readers:
 
     def _give_back(self, reader: Reader) -> None:
         with self._news:
+            self._lent.discard(reader)
             self._idle.append(reader)
             self._news.notify()
 
     def _end(self, reader: Reader) -> None:
         reader.kill()
         with self._news:
+            self._lent.discard(reader)
             self._count -= 1
             self._news.notify()
 
@@ -149,11 +163,16 @@ class Readers:
         """Have all that are idle close what is not kept any more."""
         with self._news:
             idle, self._idle = self._idle, []
-        for reader in idle:
+        while idle:
+            reader = idle.pop(0)
             try:
                 self._close_others(reader)
             except EndedError:
                 self._end(reader)
+            except BaseException:
+                for each in (reader, *idle):
+                    self._end(each)
+                raise
             else:
                 self._give_back(reader)
 

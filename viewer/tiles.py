@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Callable
 from http import HTTPStatus
+from weakref import WeakValueDictionary
 
 from PIL import Image
 from starlette.requests import Request
@@ -24,11 +25,14 @@ from viewer.pictures import Pictures
 
 JPEG: dict[str, int] = {"quality": 85, "subsampling": 0}  # stains differ in color: chroma at full resolution
 THUMBNAIL_PX = 256  # of the longer side
-WORKERS = max(2, min(8, os.cpu_count() or 2))  # pictures read and encoded at a time
+OF_A_SLIDE = max(2, min(8, os.cpu_count() or 2))  # pictures of one slide that are read and encoded at a time
+WORKERS = OF_A_SLIDE + 1  # and of all: one slide that hangs does not hold up the others
 KEPT_BYTES = 128 * 2**20  # of encoded pictures: some 4,000 tiles
 NOBODY_WAITS = 499  # the client closed the connection: nobody sees this status
 
 _pictures = Pictures(WORKERS, KEPT_BYTES)
+_turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+"""By slide, as long as somebody waits for a picture of it."""
 
 
 class NotAtHandError(HistolakeError):
@@ -54,7 +58,10 @@ async def _answer(request: Request, read: Callable[[str, Area], Pixels]) -> Resp
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}  # the browser keeps it, and asks if it changed
         if tag in request.headers.get("If-None-Match", ""):
             return Response(status_code=304, headers=headers)
-        jpeg = await _pictures.get((tag, request.url.path), lambda: _jpeg(read(path, whole)), request.is_disconnected)
+        async with _turns.setdefault(slide_id, asyncio.Semaphore(OF_A_SLIDE)):
+            jpeg = await _pictures.get(
+                (tag, request.url.path), lambda: _jpeg(read(path, whole)), request.is_disconnected
+            )
     except (TileError, NotAtHandError) as error:
         return _refusal(HTTPStatus.NOT_FOUND, f"slide {slide_id}: {error}")
     except HistolakeError as error:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -213,3 +218,74 @@ def test_devices_folders_and_what_is_larger_than_any_onnx_file_are_not_read(
     os.truncate(tmp_path / "large.onnx", onnx_file.MAX_BYTES + 1)
     with pytest.raises(EncoderError, match=r"larger than 2 GB"):
         inspect(tmp_path / "large.onnx")
+
+
+def test_what_lies_in_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody stands in the folder that a stranger's encoder came in."""
+    (tmp_path / "onnx.py").write_text("raise SystemExit('a file of the current folder was run')")
+    monkeypatch.chdir(tmp_path)
+    tried("means", save(tmp_path / "means.onnx", MEANS), **FACTS)
+
+
+def test_a_trial_gets_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "f\"secret: {'AWS_SECRET_ACCESS_KEY' in os.environ}, GPU {os.environ['CUDA_VISIBLE_DEVICES']}\""
+    (tmp_path / "numpy.py").write_text(f"import os\nraise SystemExit({said})")  # which Python imports first
+    monkeypatch.setattr(trial, "PROJECT", f"{tmp_path}{os.pathsep}{trial.PROJECT}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(EncoderError, match=r"it cannot be run \(secret: False, GPU 7\)"):
+        tried("means", save(tmp_path / "means.onnx", MEANS), **FACTS)
+
+
+def begun(path: Path, seconds: float) -> subprocess.Popen[bytes]:
+    """A process that tries the encoder, and whose parent asks for no answer."""
+    order = {"name": "e", "onnx_path": str(path), **FACTS, "input_px": None, "memory": 2**31, "seconds": seconds}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "udfs.encoders.trial"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(trial.PROJECT)},
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(order).encode())
+    process.stdin.close()
+    return process
+
+
+def test_a_trial_ends_though_its_parent_has_gone(tmp_path: Path) -> None:
+    process = begun(save(tmp_path / "endless.onnx", ENDLESS), 1.0 - trial.LATER)
+    assert process.wait(60) == -signal.SIGALRM
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a process's limits as Linux tells them")
+def test_weights_of_any_size_give_no_more_memory_than_there_is(tmp_path: Path) -> None:
+    """A file of 4 TB that is one hole takes no disk. Its hash takes hours, until the deadline."""
+    path = external(tmp_path / "large.onnx", "hole.bin")
+    (tmp_path / "hole.bin").touch()
+    os.truncate(tmp_path / "hole.bin", 2**42)
+    process = begun(path, 60)
+    try:
+        limit, until = 0, time.monotonic() + 60
+        while limit < 2**31 + trial.installed() // 2:  # set once for the file, and again for its weights
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+            told = next(line.split()[3] for line in limits.splitlines() if line.startswith("Max address space"))
+            limit = 0 if told == "unlimited" else int(told)
+        assert limit < trial.installed() + 2**34
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_a_library_says_of_a_file_is_told_short_and_in_one_line(tmp_path: Path) -> None:
+    path = save(tmp_path / "loud.onnx", MEANS)
+    model = onnx.load(str(path))
+    model.graph.node[0].op_type = "\x1b[31m" * 1_000
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(EncoderError, match=r"loud\.onnx: .* cannot run it \(") as refused:
+        tried("loud", path, **FACTS)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < len(str(path)) + 400

@@ -40,6 +40,18 @@ def test_what_is_no_file_fails_alone(lake: TestLake, tmp_path: Path) -> None:
     assert lake("ingest", str(tmp_path), "--retry-failed").err.count("failed: ") == 3  # a folder is looked into
 
 
+def test_a_name_that_is_no_text_fails_alone(lake: TestLake, tmp_path: Path) -> None:
+    for ending in ("tif", "xml"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9." + ending.encode())).touch()
+    write_slide(tmp_path / "a.tif")
+    answer = lake("ingest", str(tmp_path), "--annotations", str(tmp_path))
+    assert answer.status == 1
+    assert "Traceback" not in answer.err
+    assert dict(lake.read("slides").select("slide_id", "status").rows()) == {"a": "ok", "caf\\xe9": "failed"}
+    ledger = lake.read("runs").filter(stage="annotations").sort("slide_id")
+    assert ledger.select("slide_id", "status").rows() == [("a", "empty"), ("caf\\xe9", "failed")]
+
+
 def test_a_pattern_of_run_matches_no_slide(full_lake: TestLake) -> None:
     refused(full_lake("run", "--slide", "tumour_*"), "tumour_*", "no slide matches", "normal_1")
 
@@ -85,6 +97,11 @@ def test_coordinates_with_other_columns(lake: TestLake, tmp_path: Path, rows: st
     assert lake.versions() == before
 
 
+def test_a_list_of_coordinates_with_a_name_that_no_file_can_have(lake: TestLake, tmp_path: Path) -> None:
+    path = str(tmp_path / ("x" * 300))
+    refused(lake("ingest", "--coords-tumor", path), path, "no such coordinate list")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -92,6 +109,10 @@ def test_coordinates_with_other_columns(lake: TestLake, tmp_path: Path, rows: st
         ("slide_id,mpp\none,half\n", ("mpp must be a number",)),
         ("slide_id,split\none,training\n", ("the split of row 1", "train, validation, test")),
         ("slide_id\nmissing\n", ("'missing'", "no slide file")),
+        ("slide_id,split\none,train\none,test\n", ("'one'", "several rows")),
+        ("slide_id,path,split\none,,train\none,one.tif,test\n", ("'one'", "several rows")),
+        ("slide_id,path,split\none,one.tif,train\nother,one.tif,test\n", ("'one'", "several rows")),
+        ("slide_id,path,split\none,one.tif,train\none,zone.tif,test\n", ("'one'", "zone.tif", "rename one")),
     ],
 )
 def test_a_manifest_that_makes_no_sense(lake: TestLake, tmp_path: Path, text: str, words: tuple[str, ...]) -> None:

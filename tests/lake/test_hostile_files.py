@@ -221,6 +221,32 @@ def test_an_outline_that_crosses_itself_everywhere_ends_within_bounds(lake: Test
     assert lake.read("annotations")["slide_id"].to_list() == ["good"]
 
 
+def bars(count: int, *, flat: bool) -> list[str]:
+    """Features of thin rectangles that lie flat, or stand, across all of those that do not."""
+    boxes = [(0, 10 * number, 10 * count, 10 * number + 1) for number in range(count)]
+    rings = [[[x, y], [right, y], [right, low], [x, low]] for x, y, right, low in boxes]
+    named = {"classification": {"name": "Tumor"}}
+    return [
+        feature({"type": "Polygon", "coordinates": [ring if flat else [[y, x] for x, y in ring]]}, properties=named)
+        for ring in rings
+    ]
+
+
+@pytest.mark.slow
+def test_annotations_that_cross_each_other_everywhere_fail_alone(full_lake: TestLake, tmp_path: Path) -> None:
+    """Each is a sound rectangle. Within a file that is told at once, between two as soon as they are united."""
+    flat, standing = bars(600, flat=True), bars(600, flat=False)
+    (tmp_path / "tumor_1.geojson").write_text(f"[{','.join(flat + standing)}]")
+    refused(full_lake("ingest", "--annotations", str(tmp_path)), "tumor_1.geojson", "cross each other all over")
+    (tmp_path / "tumor_1.geojson").write_text(f"[{','.join(flat)}]")
+    (tmp_path / "tumor_1.tif.geojson").write_text(f"[{','.join(standing)}]")
+    full_lake.ok("ingest", "--annotations", str(tmp_path))
+    before = full_lake.read("labels").filter(pl.col("slide_id") != "tumor_1")
+    refused(full_lake("run", *full_lake.tiling), "tumor_1", "cross each other all over; draw them again")
+    assert full_lake.read("labels").filter(pl.col("slide_id") != "tumor_1").equals(before)
+    refused(full_lake("evaluate"), "cross each other all over; draw them again", "which slide's")
+
+
 MANIFESTS: dict[str, tuple[bytes, str]] = {
     "compressed": (gzip.compress(b"slide_id\n" * 10_000_000), "no UTF-8 text"),
     "deflated": (b"x\x01" + b"\x00" * 10, "bytes that are no text"),

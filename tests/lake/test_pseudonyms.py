@@ -384,3 +384,39 @@ def test_a_relative_place_of_the_key_file_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(KEY_VARIABLE, "keys.sqlite")
     with pytest.raises(KeyFileError, match="whole path"):
         pseudonyms.true_path("pseudonym:0/path-0")
+
+
+KILLED = """
+import os, sqlite3, sys
+con = sqlite3.connect(sys.argv[1], isolation_level=None)
+con.execute("pragma cache_size = 1")
+con.execute("begin immediate")
+rows = ((f"slide-{number}", "slide", "x" * 500) for number in range(2_000))
+con.executemany("insert into pseudonyms values (?, ?, ?)", rows)
+os._exit(0)
+"""
+"""Killed while it writes, when pages have reached the file already."""
+
+
+def test_a_key_file_whose_writer_was_killed_is_what_it_was_before(key: Path) -> None:
+    made = pseudonyms.make(key)
+    made.record([("slide-a", "slide", "a")])
+    subprocess.run([sys.executable, "-c", KILLED, str(key)], check=True)
+    assert Path(f"{key}-journal").exists()
+    pseudonyms._read.cache_clear()
+    assert pseudonyms.opened(key) == made
+    assert made.names(["slide-a", "slide-1"]) == {"slide-a": "a"}
+
+
+def test_pseudonyms_are_recorded_all_or_none(key: Path) -> None:
+    made = pseudonyms.make(key)
+    with pytest.raises(KeyFileError, match="cannot be read or written"):
+        made.record([("slide-a", "slide", "a"), ("slide-b", "slide", {})])  # type: ignore[list-item]
+    assert made.names(["slide-a"]) == {}
+
+
+def test_a_key_file_that_may_only_be_read_is_read(key: Path) -> None:
+    made = pseudonyms.make(key)
+    made.record([("slide-a", "slide", "a")])
+    key.chmod(0o400)
+    assert made.names(["slide-a"]) == {"slide-a": "a"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
+import time
 from pathlib import Path
 
 import duckdb
@@ -17,7 +19,9 @@ from lake import commits, pipeline, session
 from lake.sql_files import stages
 from lake.units import Unit
 from lake.worker import Job, Worker, local
+from udfs import slide_process
 from udfs.processors import cores
+from udfs.slide_readers import readers
 
 KEY = ["slide_id", "patch_set", "encoder_id", "x", "y"]
 FINER = ("--patch-px", "32", "--mpp", "1", "--encoder", "tiny")
@@ -121,3 +125,34 @@ def test_a_worker_uses_no_more_processors_than_it_is_given(
         assert con.sql("select current_setting('threads')").fetchall() == [(1,)]
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
     assert cores() >= 1
+
+
+HANGS = """
+import time
+from udfs import slide_pixels, slide_reader
+slide_pixels.Slides.read = lambda *_: time.sleep(3600)
+slide_reader.main()
+"""
+
+
+def test_a_unit_whose_slide_hangs_is_stopped_and_not_recorded(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    con, units = open_job(job)
+    worker, stopped = Worker(job, con), []
+
+    def compute() -> None:
+        try:
+            list(worker.do(units))
+        except duckdb.InterruptException:
+            stopped.append(True)
+
+    readers.close()
+    monkeypatch.setattr(slide_process, "COMMAND", (sys.executable, "-P", "-c", HANGS))
+    thread = threading.Thread(target=compute)
+    thread.start()
+    while not readers._lent:
+        assert thread.is_alive()
+        time.sleep(0.02)
+    worker.interrupt()
+    thread.join(30)
+    assert stopped
+    assert worker.flush() == []

@@ -12,6 +12,7 @@ import shapely
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from udfs.annotations import shapes
 from udfs.annotations.geojson import read_geojson
 from udfs.annotations.ncrf import read_ncrf
 from udfs.annotations.shapes import Annotation
@@ -289,3 +290,27 @@ def test_the_function_reads_every_format(tmp_path: Path, con: duckdb.DuckDBPyCon
     for name, group in (("a.json", "ncrf_positive"), ("b.json", "Tumor")):
         (row,) = con.execute(read, [str(tmp_path / name)] * 2).fetchall()
         assert row[1] == group
+
+
+def bars(count: int) -> list[list[list[list[int]]]]:
+    """Rectangles, half of them across the others: each two meet."""
+    flat = [(0, 10 * number, 10 * count, 10 * number + 1) for number in range(count)]
+    return [[[[x, y], [right, y], [right, low], [x, low]]] for x, y, right, low in flat] + [
+        [[[y, x], [y, right], [low, right], [low, x]]] for x, y, right, low in flat
+    ]
+
+
+def test_polygons_of_one_annotation_that_cross_each_other_all_over_are_refused(tmp_path: Path) -> None:
+    """Each by itself is a sound rectangle; of 5,000 and 5,000 GEOS would make 25 million crossings."""
+    with pytest.raises(AnnotationError, match=r"slide\.geojson: annotation 'A' crosses itself all over; draw it again"):
+        geojson(tmp_path, feature({"type": "MultiPolygon", "coordinates": bars(1_000)}, name="A"))
+    (row,) = geojson(tmp_path, feature({"type": "MultiPolygon", "coordinates": bars(10)}, name="A"))
+    assert shape(row).area == 2 * 10 * 100 - 100
+
+
+def test_a_file_of_many_wrong_outlines_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alone would be mended in time."""
+    monkeypatch.setattr(shapes, "MOST_SECONDS", 0.0)
+    assert len(geojson(tmp_path, [feature(polygon(ring), name="A") for ring in (SQUARE, BOW, FAR)])) == 3
+    with pytest.raises(AnnotationError, match=r"slide\.geojson: annotation 'B': the outlines before it cross so often"):
+        geojson(tmp_path, [feature(polygon(BOW), name=name) for name in "AB"])

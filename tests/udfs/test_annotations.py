@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from udfs.annotations.asap import AREAS, read_asap
-from udfs.annotations.shapes import area
+from udfs.annotations.shapes import Repairs, area
 from udfs.errors import AnnotationError
 
 SQUARE = [(0, 0), (10, 0), (10, 10), (0, 10)]
@@ -242,5 +242,5 @@ def test_many_shapes_of_one_name_are_read_quickly(asap):
 
 def test_area_refuses_vertices_that_are_no_numbers():
     with pytest.raises(AnnotationError, match="no slide can hold"):
-        area(Path("a.xml"), "A", [(0, 0), (float("nan"), 1), (2, 2)])
+        area(Repairs(Path("a.xml")), "A", [(0, 0), (float("nan"), 1), (2, 2)])
     assert "Polygon" in AREAS

@@ -6,6 +6,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from udfs.errors import AnnotationError
 from udfs.geometry import annotated_area, bounding_box, contains_points, covered_fractions, make_point, point
 
 RING = shapely.Polygon([(0, 0), (100, 0), (100, 100), (0, 100)], [[(40, 40), (60, 40), (60, 60), (40, 60)]])
@@ -163,3 +164,20 @@ def test_of_a_slides_patches_only_those_on_a_large_outline_are_cut(monkeypatch):
     inside = contains_points(blobs(outline), *columns[:2]).to_pylist()[0]
     assert np.mean(inside) == pytest.approx(outline.area / (90 * 1300) ** 2, abs=0.01)
     assert np.mean(fractions) == pytest.approx(outline.area / (90 * 1300) ** 2, abs=0.01)
+
+
+def test_annotations_that_cross_each_other_all_over_are_refused():
+    """Each is a sound rectangle, and of 5,000 and 5,000 GEOS would make 25 million crossings."""
+    shapes = [shapely.box(0, 10 * number, 10_000, 10 * number + 1) for number in range(1_000)]
+    shapes += [shapely.box(10 * number, 0, 10 * number + 1, 10_000) for number in range(1_000)]
+    with pytest.raises(AnnotationError, match="cross each other all over; draw them again"):
+        annotated_area(pa.array([blobs(*shapes).to_pylist()]), pa.array([[False] * 2_000]))
+
+
+def test_an_outline_that_several_people_drew_alike_is_united():
+    angles = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    drawn = [
+        shapely.Polygon(np.stack([np.cos(angles), np.sin(angles)], 1) * radius) for radius in (1000, 1000, 1000.01, 999)
+    ]
+    (found,) = annotated_area(pa.array([blobs(*drawn).to_pylist()]), pa.array([[False] * 4])).to_pylist()
+    assert shapely.from_wkb(found).area == pytest.approx(drawn[2].area, rel=1e-6)

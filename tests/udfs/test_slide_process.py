@@ -18,10 +18,11 @@ import pyarrow as pa
 import pytest
 from support import ROOT
 
-from udfs import slide_memory, slide_process, slide_readers
-from udfs.errors import SlideError
+from udfs import slide_memory, slide_process, slide_readers, slide_requests
+from udfs.errors import MachineError, SlideError
 from udfs.processors import cores
 from udfs.slide import Area, crop, dimensions, metadata, read_area
+from udfs.slide_process import Reader, StoppedReadingError
 from udfs.slide_readers import readers
 
 EDGE = 256  # px of the slides: four tiles, whose grey level tells which they are
@@ -34,6 +35,11 @@ def crash(): os.kill(os.getpid(), signal.SIGSEGV)
 def hang(): os.kill(os.getpid(), signal.SIGSTOP)
 def sleep(): time.sleep(3600)
 def eat(): np.ones(2**33, np.uint8)
+def nap(): time.sleep(0.5)
+def spin():
+    until = time.process_time() + 0.5
+    while time.process_time() < until:
+        pass
 
 resample = slide_pixels._resample
 
@@ -328,8 +334,11 @@ def test_a_reader_that_cannot_start_is_no_fault_of_the_slide(slide: str, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(slide_process, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
         for _ in range(4):
-            with pytest.raises(SlideError, match=r"has not started \(status 3\)"):
+            with pytest.raises(MachineError, match=r"has not started \(status 3\)"):
                 dimensions(slide)
+        patched.setattr(slide_process, "COMMAND", ("/nothing/of/this/name",))
+        with pytest.raises(MachineError, match=r"no process that reads slides can start: .*No such file"):
+            tiles(slide, 0)
     assert dimensions(slide) == (EDGE, EDGE)
 
 
@@ -346,3 +355,85 @@ def test_the_processes_of_a_closed_pool_are_gone(slide: str) -> None:
     readers.close()
     assert is_gone(pid)
     assert slide_readers.readers.pids() == []
+
+
+def test_who_waits_for_a_slide_that_hangs_can_be_stopped_and_nothing_is_held_against_it(
+    slide: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, ThreadPoolExecutor() as pool:
+        patched.setattr(slide_process, "LOOK_SECONDS", 0.05)
+        has_fault(patched, "sleep")
+        for _ in range(slide_requests.MOST_ENDS + 1):
+            pid = started_with(slide)
+            waiting = pool.submit(tiles, slide, 1)
+            wait_for(lambda: readers._lent)
+            readers.stop()
+            with pytest.raises(StoppedReadingError):
+                waiting.result(30)
+            assert is_gone(pid)
+    assert greys(tiles(slide, 1)) == [80]
+
+
+def test_a_slide_whose_patches_take_a_processor_too_long_is_left_alone(
+    slide: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None comes too late, as of a level that is one tile of 20,000 px; a disk that is slow is another matter."""
+    for name, seconds in (("PATCH_SECONDS", 0.2), ("PIXEL_SECONDS", 0.0), ("STALL_SECONDS", 0.05)):
+        monkeypatch.setattr(slide_requests, name, seconds)
+    for fault, last in (("nap", 150), ("spin", None)):
+        has_fault(monkeypatch, fault)
+        assert greys(tiles(slide, 1)) == [80]
+        found = tiles(slide, 2)
+        assert greys(found) == [last]
+        readers.close()
+    assert "its pixels take too long to decode, again and again, so that it is left alone" in str(found[0]["error"])
+
+
+def test_what_a_file_did_long_ago_is_forgiven(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_fault(monkeypatch, "crash")
+    assert greys(tiles(slide, 1, 1, 0)) == [None, None, None]
+    monkeypatch.setattr(slide_requests, "FORGIVEN_SECONDS", 0.0)
+    assert greys(tiles(slide, 1, 1, 0)) == [None, None, 10]
+
+
+def test_many_who_ask_for_a_slide_that_hangs_wait_for_few_readers(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_fault(monkeypatch, "hang")
+    monkeypatch.setattr(slide_process, "STALL_SECONDS", 1.0)
+    ended, kill = [], Reader.kill
+    monkeypatch.setattr(Reader, "kill", lambda reader: (ended.append(reader.pid), kill(reader)))
+    many = 4 * cores() + 8
+    with ThreadPoolExecutor(many) as pool:
+        assert list(pool.map(lambda _: greys(tiles(slide, 1)), range(many))) == [[None]] * many
+    assert len(set(ended)) <= slide_requests.MOST_ENDS + cores()
+
+
+def test_a_reader_that_brings_fewer_pixels_than_it_claims_is_ended(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lie = "from udfs import slide_reader as it; it.Reader._hand_over = lambda *_: None; it.main()"
+    monkeypatch.setattr(slide_process, "COMMAND", (sys.executable, "-P", "-c", lie))
+    pid = started_with(slide)
+    found = tiles(slide, 1)
+    assert greys(found) == [None]
+    assert "its reader's answer made no sense" in str(found[0]["error"])
+    assert is_gone(pid)
+
+
+def test_readers_whose_tidying_is_interrupted_are_not_lost(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(cores() + 1) as pool:
+        list(pool.map(dimensions, [slide] * 20))
+    pids = readers.pids()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reader, "ask", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            readers.forget(slide)
+    assert all(map(is_gone, pids))
+    assert readers._count == 0  # else those who ask would wait for ever
+
+
+def test_what_a_file_says_of_itself_stays_in_the_reader(slide: str) -> None:
+    found = metadata(slide)
+    assert (found["openslide.vendor"], found["width"]) == ("generic-tiff", str(EDGE))
+    assert not [name for name in found if name.startswith("tiff.")]

@@ -27,6 +27,7 @@ from support import ROOT, SHARED, TestLake, write_slide
 
 from lake import store
 from lake.tables import TABLES
+from udfs import slide_process
 from udfs.deep_zoom import DeepZoom
 from udfs.slide import Area, dimensions, file_state, read_area
 from udfs.slide_readers import readers
@@ -308,6 +309,37 @@ def test_eight_readers_at_once_see_what_one_sees(get: Get, lake: TestLake, slide
     answers = asyncio.run(fetch(*paths * 8))
     assert [answer.content for answer in answers] == [alone[path] for path in paths * 8]
     assert len(set(alone.values())) > 20
+
+
+HANGS = """
+import time
+from udfs import slide_pixels, slide_reader
+
+read = slide_pixels.Slides.read
+slide_pixels.Slides.read = lambda *words: time.sleep(3600) if "hung" in words[1] else read(*words)
+slide_reader.main()
+"""
+
+
+def test_a_slide_that_hangs_does_not_hold_up_another(
+    get: Get, lake: TestLake, slide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(lake, "hung", write_slide(tmp_path / "hung.tif"))
+    monkeypatch.setattr(slide_process, "COMMAND", (sys.executable, "-P", "-c", HANGS))
+    readers.close()
+
+    async def ask() -> None:
+        paths = [tile_path("hung", TOP, column, row) for column in range(4) for row in range(3)]
+        hung = asyncio.create_task(fetch(*paths))
+        while len(readers._lent) < tiles.OF_A_SLIDE:
+            await asyncio.sleep(0.05)
+        assert (await fetch(tile_path("one")))[0].status_code == 200
+        assert not hung.done()
+        while not hung.done():
+            readers.stop()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(ask())
 
 
 TELLING = """

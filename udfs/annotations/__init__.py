@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
+import shapely
 
 from udfs.addresses import is_pseudonym
 from udfs.annotations.asap import read_asap
 from udfs.annotations.geojson import read_geojson
 from udfs.annotations.ncrf import read_ncrf
 from udfs.annotations.shapes import Annotation
+from udfs.annotations.tangles import edges_of, is_crowded
 from udfs.errors import AnnotationError, SlideError
 from udfs.pseudonyms import true_path
 from udfs.registry import Column, udf
@@ -66,7 +68,10 @@ def _rows(path: str, format: str) -> list[dict[str, object]]:
     if format not in READERS:
         raise AnnotationError(f"annotation format {format!r} is not known; known are {', '.join(READERS)}")
     try:
-        return [asdict(row) for row in READERS[format](Path(true_path(path)))]
+        rows = list(READERS[format](Path(true_path(path))))
+        if is_crowded(edges_of(shapely.from_wkb([row.geometry for row in rows]))):  # else every run would unite them
+            raise AnnotationError(f"{path}: its annotations cross each other all over; draw them again")
+        return [asdict(row) for row in rows]
     except MemoryError:
         why = "takes more memory than there is; export the annotations alone, without cells and detections"
         raise AnnotationError(f"{path}: {why}") from None

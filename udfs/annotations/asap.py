@@ -11,7 +11,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import XMLParser
 
 from udfs.annotations.content import content_of
-from udfs.annotations.shapes import Annotation, Names, annotation, area, check_finite, check_name, ignored
+from udfs.annotations.shapes import Annotation, Names, Repairs, annotation, area, check_finite, check_name, ignored
 from udfs.errors import AnnotationError, quoted, shortened
 
 AREAS, POINTS, IGNORED = ("Polygon", "Spline", "Rectangle"), ("Dot", "PointSet"), ("Measurement",)  # ASAP's types
@@ -37,11 +37,11 @@ def read_asap(path: Path) -> Iterator[Annotation]:
     if root.tag != "ASAP_Annotations":
         found = shortened(root.tag)
         raise AnnotationError(f"{path}: the root element is <{found}>, not <ASAP_Annotations>; export it from ASAP")
-    names = Names()
+    names, repairs = Names(), Repairs(path)
     for element in root.iterfind("Annotations/Annotation"):
         name = names.unique(check_name(path, element.get("Name") or "Annotation"))
         group = check_name(path, element.get("PartOfGroup") or "")
-        yield from _shapes(path, name, None if group in ("", "None") else group, element, names)
+        yield from _shapes(repairs, name, None if group in ("", "None") else group, element, names)
 
 
 class _Shallow(TreeBuilder):
@@ -64,7 +64,8 @@ class _Shallow(TreeBuilder):
         return super().end(tag)
 
 
-def _shapes(path: Path, name: str, group: str | None, element: Element, names: Names) -> Iterator[Annotation]:
+def _shapes(repairs: Repairs, name: str, group: str | None, element: Element, names: Names) -> Iterator[Annotation]:
+    path = repairs.path
     kind = element.get("Type") or "Polygon"
     if kind not in (*AREAS, *POINTS, *IGNORED):
         known = ", ".join((*AREAS, *POINTS, *IGNORED))
@@ -75,7 +76,7 @@ def _shapes(path: Path, name: str, group: str | None, element: Element, names: N
     if kind in IGNORED:
         yield ignored(name, group, f"is of type {kind}")
     elif kind in AREAS:
-        yield annotation(name, group, *area(path, name, vertices))
+        yield annotation(name, group, *area(repairs, name, vertices))
     else:
         for each, vertex in zip(names.series(name, len(vertices)), vertices, strict=True):
             yield annotation(each, group, shapely.Point(vertex))

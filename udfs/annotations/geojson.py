@@ -11,7 +11,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from udfs.annotations.json_file import read_json, text_of, vertices
-from udfs.annotations.shapes import Annotation, Names, Ring, annotation, area, ignored
+from udfs.annotations.shapes import Annotation, Names, Repairs, Ring, annotation, area, ignored, union
 from udfs.errors import AnnotationError, quoted
 
 OBJECTS = {  # what QuPath up to 0.2 gave as id, and what later versions give as objectType
@@ -37,7 +37,7 @@ def read_geojson(path: Path) -> Iterator[Annotation]:
     cells, are no annotations: a row without area tells how many there are.
     Raises AnnotationError naming the file and the annotation that cannot be understood.
     """
-    names, others = Names(), Counter[str]()
+    names, repairs, others = Names(), Repairs(path), Counter[str]()
     for number, feature in enumerate(_features(path), start=1):
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
             raise AnnotationError(f"{path}: item {number} is not a GeoJSON Feature; export it again from QuPath")
@@ -47,7 +47,7 @@ def read_geojson(path: Path) -> Iterator[Annotation]:
         kind = _object_type(feature, properties)
         if kind == "annotation":
             name = names.unique(_name(path, feature, properties))
-            yield from _shapes(path, name, _group(path, name, properties), feature.get("geometry"), names)
+            yield from _shapes(repairs, name, _group(path, name, properties), feature.get("geometry"), names)
         else:
             others[kind] += 1
     for kind, count in sorted(others.items()):
@@ -89,9 +89,9 @@ def _group(path: Path, name: str, properties: Json) -> str | None:
     return text_of(path, given) if given else None
 
 
-def _shapes(path: Path, name: str, group: str | None, geometry: Any, names: Names) -> Iterator[Annotation]:
-    polygons, points, has_lines = _parts(path, name, geometry)
-    rows: list[tuple[BaseGeometry, str | None]] = [_area(path, name, polygons)] if polygons else []
+def _shapes(repairs: Repairs, name: str, group: str | None, geometry: Any, names: Names) -> Iterator[Annotation]:
+    polygons, points, has_lines = _parts(repairs.path, name, geometry)
+    rows: list[tuple[BaseGeometry, str | None]] = [_area(repairs, name, polygons)] if polygons else []
     rows += [(shapely.Point(point), None) for point in points]
     rows += [(shapely.Polygon(), "is a line: ignored")] if has_lines else []
     rows = rows or [(shapely.Polygon(), "has no geometry: ignored")]
@@ -134,12 +134,12 @@ def _list(path: Path, name: str, rings: Any) -> list[Any]:
     return rings
 
 
-def _area(path: Path, name: str, polygons: list[list[Ring]]) -> tuple[BaseGeometry, str | None]:
+def _area(repairs: Repairs, name: str, polygons: list[list[Ring]]) -> tuple[BaseGeometry, str | None]:
     """The union of the polygons, the first ring of each less its holes, and a note of all repairs."""
     areas, notes = [], []
     for outside, *holes in (rings or [[]] for rings in polygons):
-        geometry, note = area(path, name, outside, holes)
+        geometry, note = area(repairs, name, outside, holes)
         areas.append(geometry)
         notes += [note] if note else []
     note = "; ".join(dict.fromkeys(notes)) or None
-    return areas[0] if len(areas) == 1 else shapely.union_all(areas), note
+    return union(repairs, name, areas), note

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from udfs.annotations.json_file import read_json, text_of, vertices
-from udfs.annotations.shapes import Annotation, Names, annotation, area
+from udfs.annotations.shapes import Annotation, Names, Repairs, annotation, area
 from udfs.errors import AnnotationError
 
 GROUPS = {"positive": "ncrf_positive", "negative": "ncrf_negative"}  # QuPath has classes Positive and Negative
@@ -21,11 +21,11 @@ def read_ncrf(path: Path) -> Iterator[Annotation]:
     content = read_json(path)
     if not isinstance(content, dict) or not content or content.keys() - GROUPS:
         raise AnnotationError(f"{path}: not NCRF's JSON of 'positive' and 'negative' polygons; convert it again")
-    names = Names()
+    names, repairs = Names(), Repairs(path)
     for kind, group in GROUPS.items():
         polygons = content.get(kind, [])
         if not isinstance(polygons, list) or not all(isinstance(each, dict) for each in polygons):
             raise AnnotationError(f"{path}: {kind!r} is not a list of polygons; convert it again")
         for polygon in polygons:
             name = names.unique(text_of(path, polygon.get("name") or "Annotation"))
-            yield annotation(name, group, *area(path, name, vertices(path, name, polygon.get("vertices"))))
+            yield annotation(name, group, *area(repairs, name, vertices(path, name, polygon.get("vertices"))))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from udfs.annotations.tangles import Edges, edges, is_crowded, is_tangled
+from udfs.annotations.tangles import Edges, edges, edges_of, is_crowded, is_tangled
 from udfs.errors import AnnotationError, quoted, shortened
 
 LONGEST = 1_000  # characters of a name or a group
 FARTHEST = 1e9  # level-0 px; no vertex of a slide lies beyond
+MOST_SECONDS = 120.0  # of a processor, to mend and to unite outlines of one file
 
 Ring = Sequence[tuple[float, float]]
 
@@ -60,6 +63,26 @@ class Names:
         return [name, *(self.unique(f"{name} [{number}]") for number in range(1, count))][:count]
 
 
+class Repairs:
+    """What mending and uniting the outlines of one file takes, so that it ends however many there are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seconds = 0.0
+
+    @contextmanager
+    def counted(self, name: str) -> Iterator[None]:
+        """Count the time within. Raises AnnotationError, naming the annotation, when there is no more."""
+        if self._seconds > MOST_SECONDS:
+            why = "the outlines before it cross so often that mending them takes too long"
+            raise AnnotationError(f"{self.path}: annotation {quoted(name)}: {why}; draw them again")
+        start = time.thread_time()
+        try:
+            yield
+        finally:
+            self._seconds += time.thread_time() - start
+
+
 def check_name(path: Path, text: str) -> str:
     """The text, if a name or a group can be it. Raises AnnotationError for one that is too long, or no text."""
     try:
@@ -79,24 +102,38 @@ def check_finite(path: Path, name: str, vertices: Iterable[Iterable[float]]) -> 
         )
 
 
-def area(path: Path, name: str, ring: Ring, holes: Sequence[Ring] = ()) -> tuple[BaseGeometry, str | None]:
+def area(repairs: Repairs, name: str, ring: Ring, holes: Sequence[Ring] = ()) -> tuple[BaseGeometry, str | None]:
     """The area inside `ring` (level-0 pixels) less that inside `holes`, and a note if an outline had to be repaired.
 
-    Raises AnnotationError for vertices that are not finite. An outline without area becomes empty.
+    repairs: of the file. Raises AnnotationError for vertices that are not finite, and outlines that take too long to
+    repair. An outline without area becomes empty.
     """
+    path = repairs.path
     for each in (ring, *holes):
         check_finite(path, name, each)
     lines = edges((ring, *holes))
     if is_crowded(lines):
         raise AnnotationError(f"{path}: annotation {quoted(name)} crosses itself all over; draw it again")
     try:
-        return _area(path, name, ring, holes, lines)
+        return _area(repairs, name, ring, holes, lines)
     except shapely.GEOSException as error:
         why = shortened(str(error))
         raise AnnotationError(f"{path}: annotation {quoted(name)} is no outline ({why}); draw it again") from None
 
 
-def _area(path: Path, name: str, ring: Ring, holes: Sequence[Ring], lines: Edges) -> tuple[BaseGeometry, str | None]:
+def union(repairs: Repairs, name: str, areas: Sequence[BaseGeometry]) -> BaseGeometry:
+    """One shape of the areas. Raises AnnotationError when they cross each other nearly everywhere."""
+    if len(areas) == 1:
+        return areas[0]
+    if is_crowded(edges_of(areas)):
+        raise AnnotationError(f"{repairs.path}: annotation {quoted(name)} crosses itself all over; draw it again")
+    with repairs.counted(name):
+        return shapely.union_all(areas)
+
+
+def _area(
+    repairs: Repairs, name: str, ring: Ring, holes: Sequence[Ring], lines: Edges
+) -> tuple[BaseGeometry, str | None]:
     if all(len(set(each)) >= 3 for each in (ring, *holes)):
         polygon = shapely.Polygon(ring, holes)
         if polygon.is_valid:
@@ -104,13 +141,14 @@ def _area(path: Path, name: str, ring: Ring, holes: Sequence[Ring], lines: Edges
         reason = f"repaired: {shapely.is_valid_reason(polygon)}"
     else:
         reason = "repaired: a hole has fewer than three vertices"
-    if is_tangled(lines):
-        raise AnnotationError(f"{path}: annotation {quoted(name)} crosses itself all over; draw it again")
-    outside, note = _outline(ring)
-    if outside.is_empty:
-        return outside, note
-    # hole by hole, for shapely's own repair would make land of a hole that lies outside
-    return shapely.difference(outside, shapely.union_all([_outline(hole)[0] for hole in holes])), reason
+    with repairs.counted(name):
+        if is_tangled(lines):
+            raise AnnotationError(f"{repairs.path}: annotation {quoted(name)} crosses itself all over; draw it again")
+        outside, note = _outline(ring)
+        if outside.is_empty:
+            return outside, note
+        # hole by hole, for shapely's own repair would make land of a hole that lies outside
+        return shapely.difference(outside, shapely.union_all([_outline(hole)[0] for hole in holes])), reason
 
 
 def _outline(ring: Ring) -> tuple[BaseGeometry, str | None]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udfs.encoders.onnx_file import OnnxFile
-from udfs.errors import EncoderError
+from udfs.errors import EncoderError, shortened
 from udfs.processors import cores
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
 
 def summary(error: Exception) -> str:
-    """The first line of an error."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """What ONNX Runtime says, in a line, without the file's path, which the message has."""
+    said = re.sub(r"Load model from .* failed: ?", "", str(error))
+    return shortened(next(iter(said.splitlines()), type(error).__name__))
 
 
 def _check_precision(file: OnnxFile, precision: str) -> None:

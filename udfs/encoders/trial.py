@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udfs.errors import EncoderError
+from udfs.errors import EncoderError, shortened
 
 if TYPE_CHECKING:
     from udfs.encoders.encoder import EncoderSpec
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 SECONDS = 600.0  # the largest encoders take minutes to be opened on a small machine
 MEMORY = 8 * 2**30  # bytes beside what the file itself takes
 COPIES = 4  # of the weights, at most, while a provider arranges them for itself
+LATER = 10  # s after the deadline the process ends by itself, should its parent be gone
 PROJECT = Path(__file__).resolve().parents[2]
+KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "HOME", "OMP_NUM_THREADS")  # of the environment,
+KEPT_BEGINNINGS = ("CUDA_", "NVIDIA_", "ORT_", "OPENVINO_", "OV_")  # and what begins so: a trial needs no credentials
 
 
 def tried(
@@ -47,16 +51,19 @@ def tried(
         "source": source,
         "input_px": input_px,
         "memory": memory,
+        "seconds": seconds,
     }
-    kept = {"PYTHONPATH": str(PROJECT), "MALLOC_ARENA_MAX": "2"}  # arenas are room that each thread reserves
+    kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_BEGINNINGS)}
+    own = {"PYTHONPATH": str(PROJECT), "MALLOC_ARENA_MAX": "2"}  # arenas are room that each thread reserves
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "udfs.encoders.trial"],
+            [sys.executable, "-P", "-m", "udfs.encoders.trial"],  # what lies in the current folder is not imported
             input=json.dumps(order),
             capture_output=True,
             text=True,
             errors="replace",
-            env={**os.environ, **kept},
+            env={**kept, **own},
+            cwd="/",
             timeout=seconds,
             check=False,
         )
@@ -76,20 +83,25 @@ def _crash(path: Path, done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode < 0:
         why = f"it ended the process that tried it ({signal.Signals(-done.returncode).name})"
     else:
-        why = f"it cannot be run ({next(reversed(done.stderr.split(chr(10))[:-1]), 'no reason told')[:200]})"
+        why = f"it cannot be run ({shortened(next(reversed(done.stderr.split(chr(10))[:-1]), 'no reason told'))})"
     return f"{path}: {why}; export it again, with fixed shapes and standard operators"
 
 
 def main() -> None:
     """Answer the order on standard input by a line on standard output."""
+    order = json.load(sys.stdin)
+    signal.alarm(math.ceil(order.pop("seconds")) + LATER)
     from udfs.encoders.encoder import Encoder, describe
+    from udfs.encoders.onnx_file import MAX_BYTES, external_data
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no part of the answer
-    order = json.load(sys.stdin)
     path, memory = Path(order.pop("onnx_path")), order.pop("memory")
     try:
-        confine(memory + COPIES * _size(path))
+        least = memory + COPIES * min(_size(path), MAX_BYTES)
+        confine(least)
+        beside = COPIES * sum(_size(path.parent / name) for name in external_data(path))
+        confine(max(least, min(least + beside, installed())))  # a file that is all hole has any size
         spec = describe(onnx_path=path, **order)
         answer = {"spec": asdict(spec), "provider": Encoder(spec, path).provider}
     except EncoderError as error:
@@ -102,9 +114,12 @@ def main() -> None:
 
 
 def _size(path: Path) -> int:
-    from udfs.encoders.onnx_file import external_data
+    return path.stat().st_size if os.path.isfile(path) else 0
 
-    return sum((path.parent / name).stat().st_size for name in [path.name, *external_data(path)])
+
+def installed() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def confine(memory: int) -> None:
@@ -123,7 +138,7 @@ def confine(memory: int) -> None:
     for what, value in most.items():
         hard = resource.getrlimit(what)[1]
         allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(what, (allowed, allowed))
+        resource.setrlimit(what, (allowed, hard))
 
 
 if __name__ == "__main__":
