@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -268,8 +268,7 @@ def main() -> None:
     except HistolakeError as error:
         if cli_lake.is_tracing():
             raise
-        say(f"histolake: {error}")
-        sys.exit(1)
+        _fail(str(error))
     except SystemExit as end:
         if end.code == INTERRUPTED:  # so Typer ends on Ctrl-C
             say(STOPPED)
@@ -282,5 +281,13 @@ def main() -> None:
         failure = read_failure(error) or shortage(error)  # within DuckDB, whose errors are not imported here
         if failure is None or cli_lake.is_tracing():
             raise
-        say(f"histolake: {failure}")
-        sys.exit(1)
+        _fail(failure)
+
+
+def _fail(why: str) -> NoReturn:
+    sentence = f"histolake: {why}"
+    try:
+        say(sentence)
+    except MemoryError:  # printing it as others takes some, too
+        sys.stderr.write(f"{sentence}\n")
+    sys.exit(1)

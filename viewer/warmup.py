@@ -30,8 +30,9 @@ async def warmed_up(_app: st.App) -> AsyncIterator[None]:
 
 def read_ahead() -> None:
     """Start a reader of slides, open the lake and read the worklist; what fails is for the page to say."""
-    readers.warm()
     Image.preinit()  # thumbnails need Pillow's formats
+    with contextlib.suppress(HistolakeError):
+        readers.warm()
     with contextlib.suppress(HistolakeError):
         lake = reading.newest_lake()
         reading.overview(lake)
