@@ -281,7 +281,7 @@ def main() -> None:
         failure = read_failure(error) or shortage(error)  # within DuckDB, whose errors are not imported here
         if failure is None or cli_lake.is_tracing():
             raise
-        _fail(failure)
+        _fail(str(failure))
 
 
 def _fail(why: str) -> NoReturn:
