@@ -40,7 +40,7 @@ test: has-browser install .venv/.torch .venv/.s3rver/.installed ## the tests; so
 
 .PHONY: test-slow
 test-slow: has-browser install .venv/.torch .venv/.s3rver/.installed ## the tests that take minutes: the demo, the notebook, real tissue
-	$(PYTEST) -m 'slow or acceptance' $(TESTS)
+	$(PYTEST) --no-loadscope-reorder -m 'slow or acceptance' $(TESTS)
 
 .PHONY: bench-accuracy
 bench-accuracy: install ## what each part of the embedded encoder brings, on real patches, into docs/accuracy.md

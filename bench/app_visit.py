@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import time
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
-ANSWER_S = 120.0
+ANSWER_S = 120.0  # for a page, or whatever else is asked for, on a machine that is as busy as this
 
 
 def is_up(port: int) -> bool:
@@ -23,9 +24,9 @@ def is_up(port: int) -> bool:
 
 
 def visitor(port: int) -> ClientConnection:
-    """A browser's connection to the app: a session, until it is closed."""
-    address = f"ws://127.0.0.1:{port}/_stcore/stream"
-    return connect(address, subprotocols=["streamlit"], max_size=None)  # type: ignore[list-item]
+    """A browser's connection to the app: a session, until it is closed. Like a browser it sends no pings."""
+    address, protocols = f"ws://127.0.0.1:{port}/_stcore/stream", ["streamlit"]
+    return connect(address, subprotocols=protocols, max_size=None, open_timeout=ANSWER_S, ping_interval=None)  # type: ignore[arg-type]
 
 
 def visit(session: ClientConnection, page: str, query: str = "") -> int:
@@ -36,9 +37,9 @@ def visit(session: ClientConnection, page: str, query: str = "") -> int:
     order = BackMsg()
     order.rerun_script.page_name, order.rerun_script.query_string = page, query
     session.send(order.SerializeToString())
-    messages = 0
+    messages, deadline = 0, time.monotonic() + ANSWER_S
     while True:
-        message = ForwardMsg.FromString(session.recv(ANSWER_S))
+        message = ForwardMsg.FromString(session.recv(max(0.0, deadline - time.monotonic())))
         messages += 1
         kind = message.WhichOneof("type")
         if kind == "script_finished":

@@ -1,6 +1,7 @@
 """A process that reads a lake as long as it is let: connections, views, statements of the SQL page; see bench/soak.py.
 
-`soak_reader.py LAKE`: prints a line for every round; ends with its standard input.
+`soak_reader.py LAKE`: prints for every round how many files it has open then, how many threads and processes; ends with
+its standard input.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+
+import psutil
 
 from lake import connect, workbench
 
@@ -20,7 +23,7 @@ STATEMENTS = (
 
 def main() -> None:
     """Read, round by round."""
-    root = Path(sys.argv[1])
+    root, own = Path(sys.argv[1]), psutil.Process()
     is_over = threading.Event()
 
     def wait() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
             con.sql("select avg(list_sum(embedding)) from slide_features").pl()
         for statement in STATEMENTS:
             workbench.start(root, statement).result()
-        print("round", flush=True)
+        print(own.num_fds(), own.num_threads(), len(own.children()), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pytest
 from PIL import Image
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
-from support import ROOT
+from support import ROOT, free_port, until
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -31,7 +29,6 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 HEADING_PX, ROW_PX = 36, 56  # of the worklist's table, which is drawn on a canvas
-START_S = 60
 expect.set_options(timeout=60_000)
 
 T = TypeVar("T")
@@ -40,27 +37,20 @@ T = TypeVar("T")
 @contextlib.contextmanager
 def served(root: Path, *options: str) -> Iterator[str]:
     """`streamlit run app.py` on a lake, with more options, on a free port of this machine; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     command += ["--server.address", "127.0.0.1", "--server.headless", "true"]
     command += ["--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false", *options]
     server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "HISTOLAKE_LAKE": str(root)})
     try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server)
+        until(lambda: _is_up(port, server), "streamlit answers")
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(30)
+        server.kill()
         server.wait(30)
-
-
-def until(holds: Callable[[], object], what: str) -> None:
-    """Wait until something holds; what: it in words, when it never does."""
-    deadline = time.monotonic() + START_S
-    while not holds():
-        assert time.monotonic() < deadline, f"it never came true: {what}"
-        time.sleep(0.05)
 
 
 def at_rest(read: Callable[[], T], times: int = 6) -> T:
@@ -76,16 +66,13 @@ def at_rest(read: Callable[[], T], times: int = 6) -> T:
     return given[-1]
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert server.poll() is None, f"streamlit ended with {server.returncode}"
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            time.sleep(0.2)
-    pytest.fail(f"streamlit did not answer within {START_S} s")
+def _is_up(port: int, server: subprocess.Popen[bytes]) -> bool:
+    assert server.poll() is None, f"streamlit ended with {server.returncode}"
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5):
+            return True
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
 
 
 def is_ours(message: ConsoleMessage) -> bool:
@@ -124,10 +111,7 @@ def open_viewer(page: Page, address: str, query: str) -> Locator:
 
 def until_drawn(page: Page, viewer: Locator) -> None:
     """Wait until the overlay shows something."""
-    deadline = time.monotonic() + START_S
-    while alpha(viewer) == 0:
-        assert time.monotonic() < deadline, "no overlay was drawn"
-        page.wait_for_timeout(100)
+    until(lambda: alpha(viewer) > 0, "an overlay is drawn")
 
 
 def overlay(viewer: Locator, pane: int = 0) -> Locator:

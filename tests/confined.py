@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
-from support import ROOT, Answer
+from support import ROOT, Answer, run
 
 LIMIT = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv.pop(1)),) * 2); "
 FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "2", "MALLOC_ARENA_MAX": "2"}
@@ -14,15 +13,8 @@ FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "POLARS_MAX_
 
 def confined(code: str, *words: str, gigabytes: float = 3, seconds: float = 600) -> Answer:
     """Run `code` with these words in sys.argv[1:]; fails the test when it takes longer."""
-    done = subprocess.run(
-        [sys.executable, "-c", LIMIT + code, str(int(gigabytes * 2**30)), *words],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **FEW_THREADS, "PYTHONPATH": str(ROOT)},
-        timeout=seconds,
-        check=False,
-    )
+    call = [sys.executable, "-c", LIMIT + code, str(int(gigabytes * 2**30)), *words]
+    done = run(call, env={**os.environ, **FEW_THREADS, "PYTHONPATH": str(ROOT)}, timeout=seconds)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,34 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support import SHARED, Answer, TestLake, run_command, write_slide
+from support import SHARED, Answer, TestLake, run, run_command, write_slide
 
 from lake import encoders, store
 from udfs.encoders.encoder import describe
+
+LONGEST = (  # files of slow tests, few in each: begun last, one of them would be waited for
+    "test_ray",
+    "test_resources",
+    "test_object_storage",
+    "test_browser_login",
+    "test_acceptance",
+    "test_deployment",
+    "test_workbench",
+    "test_workflow",
+    "test_ray_training",
+    "test_kills",
+    "test_soak",
+    "test_bad_slides",
+    "test_hostile_files",
+    "test_privacy",
+    "test_readme",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first; `make test-slow` has pytest-xdist keep this order."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +82,16 @@ def write_slides(folder: Path) -> None:
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
 
 
+@pytest.fixture(scope="session")
+def empty_lake(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
+    """The lake that `lake` is a copy of."""
+    return new_lake(tmp_path_factory.mktemp("empty") / "lake", tiny_onnx).root
+
+
 @pytest.fixture
-def lake(tmp_path: Path, tiny_onnx: Path) -> TestLake:
+def lake(tmp_path: Path, empty_lake: Path) -> TestLake:
     """An empty lake that knows the tiny encoder."""
-    return new_lake(tmp_path / "lake", tiny_onnx)
+    return TestLake(Path(shutil.copytree(empty_lake, tmp_path / "lake")))
 
 
 @pytest.fixture(scope="session")
@@ -125,11 +154,7 @@ def mosaic_tool() -> Callable[..., Path]:
 
     def build(out: Path, *, source: str = "train", **options: int) -> Path:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        subprocess.run(
-            [sys.executable, str(tool), "--patches", str(patches / f"{source}.parquet"), "--out", str(out), *words],
-            check=True,
-            capture_output=True,
-        )
+        run([sys.executable, tool, "--patches", patches / f"{source}.parquet", "--out", out, *words], check=True)
         return out
 
     return build

@@ -7,18 +7,16 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from support import ROOT
+from support import ROOT, until
 
 DEPLOY = ROOT / "deploy"
 PROGRAMS = Path(sys.executable).parent
@@ -67,23 +65,6 @@ def program(name: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """A port of the loopback address that nothing listens on; below 32768, so that no connection takes it."""
-    for port in range(20000 + os.getpid() % 5000, 32000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in _given:
-            _given.add(port)
-            return port
-    raise OSError("no free port")
-
-
-_given: set[int] = set()
-
-
 @dataclass(frozen=True)
 class Here:
     """What stands for the containers' hosts, ports and folders on this machine."""
@@ -128,16 +109,16 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path, *
         assert process.poll() is None, log.read_text(errors="replace")[-2000:]
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(10)
-        except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):  # also of what it leaves behind
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+        process.wait(10)
 
 
 def wait_until(is_ready: Callable[[], bool], log: Path) -> None:
     """Return when `is_ready` says so; fail with the end of the log when it does not in time."""
-    end = time.monotonic() + PATIENCE
-    while not is_ready():
-        assert time.monotonic() < end, log.read_text(errors="replace")[-2000:]
-        time.sleep(0.3)
+    try:
+        until(is_ready, "it is ready", PATIENCE)
+    except AssertionError:
+        raise AssertionError(log.read_text(errors="replace")[-2000:]) from None

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.config import Config
-from support import ROOT
+from support import ROOT, free_port, until
 
 KEY, SECRET = "histolake-key", "the/secret+of+the+tests"
 BUCKET = "bucket"
@@ -78,7 +77,7 @@ class Store:
 @contextmanager
 def serving(folder: Path, *command: str, key: str = KEY, secret: str = SECRET) -> Iterator[Store]:
     """Run a server until the block ends; `{port}` in the command becomes a free one."""
-    port = _free_port()
+    port = free_port()
     log = folder / f"{port}.log"
     with log.open("wb") as out:
         words = [word.format(port=port) for word in command]
@@ -91,22 +90,23 @@ def serving(folder: Path, *command: str, key: str = KEY, secret: str = SECRET) -
             yield store
         finally:
             process.terminate()
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
+            process.wait(30)
 
 
 def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
+    def is_up() -> bool:
+        assert process.poll() is None, "it ended"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            return True
+        return False
+
+    try:
+        until(is_up, "it answers", START_S)
+    except AssertionError as error:
+        pytest.fail(f"the server did not start, {error}: {log.read_text(errors='replace')[-2000:]}")
 
 
 def moto(folder: Path) -> Iterator[Store]:
@@ -132,7 +132,7 @@ def s3rver(folder: Path) -> Iterator[Store]:
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
     """An MLflow server that keeps its runs in SQLite and hands files on; its address."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     where = [
         "--backend-store-uri",
@@ -152,6 +152,10 @@ def mlflow_server(folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait(30)
 
 
@@ -180,7 +184,7 @@ class Cable:
     def close(self) -> None:
         """End it."""
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=30)
 
     def _ask(self, order: dict[str, object]) -> int:
         assert self._process.stdin is not None

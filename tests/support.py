@@ -5,9 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -57,6 +65,88 @@ def asap(boxes: list[tuple[str, Box]]) -> str:
         head = f'<Annotation Name="Annotation {number}" Type="Polygon" PartOfGroup="{group}">'
         shapes.append(f"{head}<Coordinates>{points}</Coordinates></Annotation>")
     return f"<ASAP_Annotations><Annotations>{''.join(shapes)}</Annotations></ASAP_Annotations>"
+
+
+# -- other processes, none of which is waited for without an end
+
+RUN_S, UNTIL_S = 240.0, 60.0
+
+
+def run(
+    words: Sequence[str | Path], *, timeout: float = RUN_S, check: bool = False, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, in the repository unless `options` say otherwise; all that it printed is kept.
+
+    What it started and left behind is killed, and it, too, when it takes longer than `timeout`, seconds.
+    """
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(words, **{"cwd": ROOT, **options}, **pipes, text=True, start_new_session=True)
+    with process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    done = subprocess.CompletedProcess(words, process.returncode, out, err)
+    if check:
+        assert done.returncode == 0, (words, done.returncode, out, err)
+    return done
+
+
+def until(holds: Callable[[], object], what: str, seconds: float = UNTIL_S) -> None:
+    """Wait until something holds; what: it in words, when it does not after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"it never came true: {what}"
+        time.sleep(0.05)
+
+
+def grows_in_proportion(work: Callable[[int], object], size: int) -> bool:
+    """Whether four times as much takes about four times as long, of this process's processor time, and not sixteen.
+
+    Best of three: others of the machine's processes slow it down, too.
+    """
+
+    def seconds(size: int) -> float:
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            work(size)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    return seconds(4 * size) < 8 * seconds(size)
+
+
+def all_end(started: Sequence[Thread | BaseProcess], seconds: float = RUN_S) -> None:
+    """Threads or processes of this one end within so many seconds, processes well; what does not is killed."""
+    deadline = time.monotonic() + seconds
+    for each in started:
+        each.join(max(0.0, deadline - time.monotonic()))
+    late = [each for each in started if each.is_alive()]
+    for each in late:
+        if isinstance(each, BaseProcess):
+            each.kill()
+    assert not late
+    assert [each.exitcode for each in started if isinstance(each, BaseProcess) and each.exitcode] == []
+
+
+def free_port() -> int:
+    """A port of the loopback address that nothing listens on; below 32768, so that no connection takes it."""
+    first = 20000 + 3000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])  # each worker has its own
+    for port in range(first + os.getpid() % 2000, first + 3000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
+    raise OSError("no free port")
+
+
+_given: set[int] = set()
 
 
 @dataclass

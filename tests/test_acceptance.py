@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from support import ROOT, SHARED, TestLake
+from support import ROOT, SHARED, TestLake, run
 from test_docs import load
 
 from lake import connect, store
@@ -43,11 +42,7 @@ class Camelyon:
 def histolake(folder: Path, *words: str) -> str:
     """Run a command in `folder`; it must succeed. Returns its output."""
     command = [sys.executable, "-m", "lake", *words, "--lake", "L"]
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=900, check=True).stdout
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from deployment_support import (
     Here,
     compose,
     exec_form,
-    free_port,
     healthy,
     instructions,
     manifests,
@@ -33,7 +32,7 @@ from deployment_support import (
     running,
     wait_until,
 )
-from support import ROOT, TestLake, run_command, write_slide
+from support import ROOT, TestLake, free_port, run, run_command, write_slide
 
 PAGE = "\n".join(re.findall(r"```sh\n(.*?)```", (ROOT / "docs/deployment.md").read_text(encoding="utf-8"), re.DOTALL))
 KUBERNETES = "1.37"
@@ -41,8 +40,7 @@ SERVICES = {"storage", "bucket", "mlflow", "ray-head", "ray-worker", "app"}
 
 
 def lint(*words: str) -> None:
-    done = subprocess.run([program(words[0]), *words[1:]], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run([program(words[0]), *words[1:]], check=True)
 
 
 def test_the_container_file_is_what_hadolint_takes() -> None:
@@ -137,7 +135,7 @@ def test_no_secret_is_in_a_file_and_the_example_names_all_that_is_to_be_filled_i
     assert set(named) == used
     assert {name for name, value in named.items() if not value} == set(ACCOUNT)
     for private in ("deploy/.env", "deploy/login.toml", ".streamlit/secrets.toml"):
-        ignored = subprocess.run(["git", "check-ignore", "-q", private], cwd=ROOT, check=False)
+        ignored = run(["git", "check-ignore", "-q", private])
         assert ignored.returncode == 0 or not (ROOT / ".git").exists()
     for path in filter(Path.is_file, DEPLOY.iterdir()):
         assert not re.search(r"(?i)(secret|password|token)\w*[=:] *['\"]?[\w+/]{16,}", path.read_text(encoding="utf-8"))
@@ -178,9 +176,7 @@ def test_the_unit_is_what_systemd_takes(tmp_path: Path) -> None:
     (tmp_path / "histolake-app.service").write_text(
         unit.replace("/opt/histolake/.venv/bin/histolake", program("histolake"))
     )
-    done = subprocess.run(
-        ["systemd-analyze", "verify", str(tmp_path / "histolake-app.service")], capture_output=True, text=True
-    )
+    done = run(["systemd-analyze", "verify", tmp_path / "histolake-app.service"])
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -191,7 +187,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The packages of requirements.lock are those of the tests; they are not installed anew.
     """
     folder = tmp_path_factory.mktemp("image")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     [packages] = (folder / "venv/lib").glob("python3*/site-packages")
     (packages / "of_the_tests.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     for words in map(str.split, instructions("COPY")):
@@ -205,8 +201,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             else:
                 shutil.copy(ROOT / source, folder / target)
     [install] = [line for line in instructions("RUN") if "--editable" in line]
-    done = subprocess.run(install.split(), cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run(install.split(), cwd=folder, check=True)
     return folder
 
 
@@ -226,23 +221,24 @@ def test_the_image_starts_the_app_and_says_that_it_is_healthy(image: Path, full_
     [check] = [[word.replace("8501", port) for word in exec_form(text)] for text in instructions("HEALTHCHECK")]
 
     def is_healthy() -> bool:
-        return subprocess.run(own(image, check), capture_output=True, check=False).returncode == 0
+        return run(own(image, check)).returncode == 0
 
     assert not is_healthy()
     log = tmp_path / "log"
     with running(own(image, command), environment, log, cwd=image):
         wait_until(is_healthy, log)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as page:
             assert page.status == 200
         slide = full_lake.read("slides")["slide_id"][0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/histolake/thumbnails/{slide}.jpeg") as picture:
+        address = f"http://127.0.0.1:{port}/histolake/thumbnails/{slide}.jpeg"
+        with urllib.request.urlopen(address, timeout=120) as picture:
             assert picture.read(2) == b"\xff\xd8"
 
 
 @pytest.mark.slow
 def test_the_image_has_all_that_the_command_line_needs(image: Path, tmp_path: Path) -> None:
     words = [str(image / "venv/bin/histolake"), "doctor", "--json", "--lake", str(tmp_path / "lake")]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    done = run(words, cwd=tmp_path)
     found = json.loads(done.stdout)
     assert {each["status"] for each in found if each["check"] in ("python", "packages", "openslide", "images")} == {
         "ok"
@@ -283,7 +279,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
                 start(name)
             for name in names:
                 wait_until(healthy(here, services[name], environment), folder / f"{name}.log")
-        subprocess.run(here.command(services["bucket"]["command"]), env=environment, check=True)
+        run(here.command(services["bucket"]["command"]), env=environment, check=True)
         yield {**environment, "RAY": f"127.0.0.1:{ports['6379']}"}
 
 
@@ -298,6 +294,7 @@ def client(environment: dict[str, str], secret: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_object_store_knows_its_account_and_honours_conditions(stack: dict[str, str]) -> None:
     s3 = client(stack, stack["AWS_SECRET_ACCESS_KEY"])
     s3.create_bucket(Bucket="conditions")
@@ -320,10 +317,11 @@ def test_the_object_store_knows_its_account_and_honours_conditions(stack: dict[s
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_lake_in_the_object_store_is_made_and_is_well(stack: dict[str, str], tmp_path: Path) -> None:
     def histolake(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lake", *words]
-        return subprocess.run(command, cwd=ROOT, env=stack, capture_output=True, text=True, check=False)
+        return run(command, env=stack)
 
     made = histolake("ingest", str(write_slide(tmp_path / "one.tif")))
     assert made.returncode == 0, made.stderr
@@ -335,6 +333,7 @@ def test_a_lake_in_the_object_store_is_made_and_is_well(stack: dict[str, str], t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_mlflow_keeps_runs_and_their_files(stack: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("kept")
     code = (
@@ -342,10 +341,7 @@ def test_mlflow_keeps_runs_and_their_files(stack: dict[str, str], tmp_path: Path
         "print(open(mlflow.artifacts.download_artifacts(mlflow.get_artifact_uri('note.txt'))).read())"
     )
     client_only = {name: value for name, value in stack.items() if not name.startswith("AWS_")}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "note.txt")], env=client_only, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = run([sys.executable, "-c", code, tmp_path / "note.txt"], env=client_only, check=True)
     assert done.stdout.splitlines()[0] == "kept"
     s3 = client(stack, stack["AWS_SECRET_ACCESS_KEY"])
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket="histolake", Prefix="mlflow/").get("Contents", ())]
@@ -353,15 +349,16 @@ def test_mlflow_keeps_runs_and_their_files(stack: dict[str, str], tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_ray_cluster_takes_work_from_who_knows_its_token(stack: dict[str, str]) -> None:
     code = (
         "import ray, sys; ray.init(sys.argv[1], log_to_driver=False);"
         "print(ray.get(ray.remote(lambda: sum(range(10))).remote()))"
     )
     words = [sys.executable, "-c", code, stack["RAY"]]
-    done = subprocess.run(words, env=stack, capture_output=True, text=True)
+    done = run(words, env=stack)
     assert done.stdout.splitlines()[-1:] == ["45"], done.stderr
-    stranger = subprocess.run(words, env={**stack, "RAY_AUTH_TOKEN": "b" * 48}, capture_output=True, text=True)
+    stranger = run(words, env={**stack, "RAY_AUTH_TOKEN": "b" * 48})
     assert stranger.returncode != 0
     assert "45" not in stranger.stdout
 

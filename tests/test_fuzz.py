@@ -17,7 +17,12 @@ from support import ROOT
 from test_docs import load
 
 targets = load(ROOT / "bench/fuzz_targets.py")
-QUICK = [name for name in targets.TARGETS if name != "encoder"]  # which takes a process for each input
+LONG = ("skops", "routes")  # which take longest; the target "encoder" takes a process for each input
+QUICK = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+    for name in targets.TARGETS
+    if name != "encoder"
+]
 
 FRAGMENTS = [
     *(

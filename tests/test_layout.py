@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, run
 
 from lake import sql_files
 from lake.tables import APART, TABLES
@@ -75,6 +75,9 @@ def test_a_layer_imports_only_itself_and_those_below(layer: str) -> None:
         assert not imported(path) & above, path
 
 
+owners_of_packages = cache(packages_distributions)
+
+
 def distributions(requirements: list[str]) -> set[str]:
     """The normalized names of what requirements ask for."""
     return {re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", each)[0]).lower() for each in requirements}
@@ -87,7 +90,7 @@ def test_what_is_imported_is_declared(folders: tuple[str, ...]) -> None:
     declared = distributions(sum(told["project"]["optional-dependencies"].values(), told["project"]["dependencies"]))
     if "tests" in folders:
         declared |= distributions(told["dependency-groups"]["dev"]) | PEERS
-    owners = packages_distributions()
+    owners = owners_of_packages()
     for path in (path for folder in folders for path in sources(folder)):
         for name in imported(path) - set(sys.stdlib_module_names):
             found = distributions(owners.get(name, []))
@@ -107,14 +110,14 @@ def test_sql_names_only_tables_views_and_what_python_hands_it() -> None:
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:
     code = f"import sys, lake, lake.cli; print(*(name for name in {LAZY} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = run([sys.executable, "-c", code], check=True)
     assert done.stdout.split() == []
 
 
 def tracked() -> list[Path]:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    done = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = run(["git", "ls-files", "-z"], check=True)
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -129,11 +132,6 @@ def test_no_expression_of_polars_calls_python() -> None:
 def test_no_file_is_large() -> None:
     large = {str(path.relative_to(ROOT)) for path in tracked() if path.stat().st_size > LARGEST}
     assert large <= LARGE
-
-
-def test_the_lock_names_no_index() -> None:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    assert not re.findall(r"https?://|--(?:extra-)?index-url|--find-links|file:", text)
 
 
 def test_no_file_names_a_folder_of_somebodys_machine() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from support import ROOT, run_command
+from support import ROOT, run, run_command
 from test_docs import load
 
 from lake import connect, encoders, store
@@ -48,7 +48,7 @@ class Demo:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `histolake WORDS` in the folder."""
         program = Path(sys.executable).with_name("histolake")
-        return subprocess.run([program, *words], cwd=self.folder, capture_output=True, text=True, check=False)
+        return run([program, *words], cwd=self.folder, timeout=500)
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +113,21 @@ def test_a_transcript_that_differs_is_found() -> None:
     assert transcript.difference(table, "")
 
 
+@pytest.fixture(scope="module")
+def with_failure(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's lake, whose ledger has a failure to tell of."""
+    folder = tmp_path_factory.mktemp("failure")
+    shutil.copytree(demo.lake, folder / "lake")
+    (folder / "broken.tif").write_bytes(b"no slide")
+    run_command("ingest", str(folder / "broken.tif"), "--lake", str(folder / "lake"))
+    return folder / "lake"
+
+
 @pytest.mark.parametrize("number", range(len(COLUMNS)))
-def test_a_query_returns_what_readme_says(demo: Demo, tmp_path: Path, number: int) -> None:
+def test_a_query_returns_what_readme_says(with_failure: Path, number: int) -> None:
     queries = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
     assert len(queries) == len(COLUMNS)
-    lake = tmp_path / "lake"
-    shutil.copytree(demo.lake, lake)
-    (tmp_path / "broken.tif").write_bytes(b"no slide")  # so that the ledger has a failure to tell of
-    run_command("ingest", str(tmp_path / "broken.tif"), "--lake", str(lake))
-    with connect(lake) as con:
+    with connect(with_failure) as con:
         answer = con.sql(queries[number]).pl()
     assert answer.columns == COLUMNS[number]
     assert not answer.is_empty()
@@ -130,12 +136,8 @@ def test_a_query_returns_what_readme_says(demo: Demo, tmp_path: Path, number: in
             assert answer[name].is_between(0, 1).all()
 
 
-def test_the_failures_name_slide_and_reason(demo: Demo, tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    shutil.copytree(demo.lake, lake)
-    (tmp_path / "broken.tif").write_bytes(b"no slide")
-    run_command("ingest", str(tmp_path / "broken.tif"), "--lake", str(lake))
-    with connect(lake) as con:
+def test_the_failures_name_slide_and_reason(with_failure: Path) -> None:
+    with connect(with_failure) as con:
         row = con.sql(re.findall(r"```sql\n(.*?)```", README, re.DOTALL)[3]).pl().to_dicts()[0]
     assert (row["stage"], row["slide_id"]) == ("slides", "broken")
     assert "broken.tif" in row["error"]

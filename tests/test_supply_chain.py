@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from support import ROOT
+from support import ROOT, run
 from test_docs import load
 from test_layout import tracked
 
@@ -38,6 +37,7 @@ def found() -> dict[str, str]:
     return told
 
 
+@pytest.mark.slow
 def test_every_dependency_has_a_licence_that_is_allowed(found: dict[str, str]) -> None:
     refused = {name: licence for name, licence in found.items() if not licences.is_allowed(name, licence)}
     assert not refused, "deploy/licences.toml does not allow these"
@@ -49,6 +49,7 @@ def test_another_licence_is_not_allowed(licence: str) -> None:
     assert licences.is_allowed("a-new-package", "MIT OR (Apache-2.0 AND BSD-3-Clause)")
 
 
+@pytest.mark.slow
 def test_the_page_lists_what_is_locked_and_the_viewers_library(found: dict[str, str]) -> None:
     page = (ROOT / "docs/licences.md").read_text(encoding="utf-8")
     listed = set(
@@ -57,6 +58,7 @@ def test_the_page_lists_what_is_locked_and_the_viewers_library(found: dict[str, 
     assert listed == set(found) | {"openseadragon"}, "run `make licences` and commit what it writes"
 
 
+@pytest.mark.slow
 def test_reasons_are_given_for_all_that_is_judged_by_hand(found: dict[str, str]) -> None:
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for name, each in licences.rules()["packages"].items():
@@ -68,7 +70,7 @@ def test_reasons_are_given_for_all_that_is_judged_by_hand(found: dict[str, str])
 def test_the_bill_of_materials_is_cyclonedx_and_has_libraries_hashes_and_weights(tmp_path: Path) -> None:
     file = tmp_path / "bill.json"
     command = [sys.executable, str(ROOT / "deploy/sbom.py"), str(file)]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300)
+    run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     text = file.read_text(encoding="utf-8")
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     bill = json.loads(text)
@@ -90,17 +92,16 @@ def test_no_secret_is_committed() -> None:
     """The same scan as `make lint`."""
     files = [str(path.relative_to(ROOT)) for path in tracked()]
     command = [sys.executable, "-m", "detect_secrets.pre_commit_hook", "--baseline", ".secrets.baseline", *files]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    done = run(command)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_secret_would_be_found(tmp_path: Path) -> None:
     key = "".join(("AKIA", "IOSFODNN7", "EXAMPLF"))
     (tmp_path / "settings.py").write_text(f'KEY = "{key}"\n-----BEGIN {"RSA"} PRIVATE KEY-----\n')
     command = [sys.executable, "-m", "detect_secrets.pre_commit_hook", "--baseline", str(ROOT / ".secrets.baseline")]
-    done = subprocess.run(
-        [*command, "settings.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run([*command, "settings.py"], cwd=tmp_path)
     assert done.returncode == 1
     assert "AWS Access Key" in done.stdout
     assert "Private Key" in done.stdout

@@ -52,7 +52,7 @@ def test_a_built_in_that_was_altered_in_the_cache_is_refused_and_one_without_a_h
 def test_two_processes_at_once_get_the_same_encoder(cache):
     code = "from udfs.encoders.catalog import prepare; print(prepare('efficientnet_lite0')[0].encoder_id)"
     first, second = python(code), python(code)
-    assert first.communicate()[0] == second.communicate()[0] != ""
+    assert first.communicate(timeout=240)[0] == second.communicate(timeout=240)[0] != ""
     assert (first.returncode, second.returncode) == (0, 0)
 
 
@@ -84,4 +84,4 @@ def test_auto_with_weights_at_hand_is_the_reference(cache, tmp_path):
 def test_importing_loads_no_engine():
     engines = {"onnx", "onnxruntime", "h5py", "torch", "keras", "requests", "rich"}
     code = "import sys, json, udfs.embed, udfs.encoders.catalog; print(json.dumps(list(sys.modules)))"
-    assert engines.isdisjoint(json.loads(python(code).communicate()[0]))
+    assert engines.isdisjoint(json.loads(python(code).communicate(timeout=240)[0]))

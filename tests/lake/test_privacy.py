@@ -102,7 +102,7 @@ def _below_python(folder: Path) -> Iterator[Path]:
                 os.close(before)
 
 
-@pytest.fixture(scope="module", params=[PLAIN, VEILED])
+@pytest.fixture(scope="module", params=[pytest.param(PLAIN, marks=pytest.mark.slow), VEILED])
 def ingested(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path
 ) -> Iterator[Ran]:

@@ -9,9 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from conftest import new_lake, write_slides
 from object_stores import BUCKET, Store
 from polars.testing import assert_frame_equal
 from rich.console import Console
-from support import ROOT, TestLake, write_slide
+from support import ROOT, TestLake, until, write_slide
 
 from lake import encoder_cache, engines, session, sql_files, store, workflow
 from lake.choices import Engine, EngineName, lake_path
@@ -31,12 +30,13 @@ from lake.units import Outcome, Unit
 from lake.worker import Job
 from udfs.registry import rows_seen
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FEW = ("--patch-px", "64", "--mpp", "1", "--encoder", "tiny")
 MANY = ("--patch-px", "16", "--mpp", "1", "--encoder", "tiny")  # two parts on a slide of 2048 x 1536 px
 TRIES = 4
-LARGE = 4  # slides of two parts
+LARGE = 3  # slides of two parts
+ENDED_S = 280  # within which a command ends
 
 
 class Nodes:
@@ -105,10 +105,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, moto: Store) -> Iterator[Nod
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.update(moto.environment())
     made = Nodes()
-    yield made
-    made.cluster.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
+    try:
+        yield made
+    finally:
+        made.cluster.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
@@ -171,17 +173,22 @@ def assert_equal(found: TestLake, wanted: TestLake, *tables: str) -> None:
     found.ok("check")
 
 
-def start(lake: TestLake, *words: str) -> subprocess.Popen[str]:
-    """A command on the lake, in a process of its own."""
+@contextmanager
+def started(lake: TestLake, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command on the lake, in a process of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "lake", *words, "--lake", str(lake.root)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(60)
 
 
-def until(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def wait(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Wait for something while the process runs."""
-    while not happened():
-        time.sleep(0.1)
-        assert process.poll() is None, process.communicate()
+    until(lambda: happened() or process.poll() is not None, "it happens while the command runs", ENDED_S)
+    assert happened(), process.communicate(timeout=60)
 
 
 def test_every_stage_on_a_cluster_writes_what_one_process_writes(
@@ -232,15 +239,14 @@ def test_a_task_that_runs_twice_is_there_once(
 def test_a_node_that_is_killed_loses_and_doubles_nothing(
     nodes: Nodes, large: tuple[TestLake, TestLake], waiting: TestLake
 ) -> None:
-    process = start(waiting, "run", *MANY, *nodes.engine, "--stage", "features")
     try:
-        until(lambda: not waiting.read("features").is_empty(), process)
-        nodes.kill_one()
-        _, said = process.communicate(timeout=240)
+        with started(waiting, "run", *MANY, *nodes.engine, "--stage", "features") as process:
+            wait(lambda: not waiting.read("features").is_empty(), process)
+            nodes.kill_one()
+            _, said = process.communicate(timeout=ENDED_S)
         assert process.returncode == 0, said
         assert "ray" not in said  # nor any of its noise
     finally:
-        process.kill()
         nodes.fill()
     assert_equal(waiting, large[1], "features")
 
@@ -248,13 +254,13 @@ def test_a_node_that_is_killed_loses_and_doubles_nothing(
 def test_workers_that_are_killed_as_by_the_kernel_for_want_of_memory_lose_and_double_nothing(
     nodes: Nodes, large: tuple[TestLake, TestLake], waiting: TestLake
 ) -> None:
-    process = start(waiting, "run", *MANY, *nodes.engine, "--stage", "features")
-    until(nodes.workers, process)
-    os.kill(nodes.workers()[0], signal.SIGKILL)  # while it starts
-    until(lambda: not waiting.read("features").is_empty(), process)
-    for worker in nodes.workers():
-        os.kill(worker, signal.SIGKILL)
-    _, said = process.communicate(timeout=240)
+    with started(waiting, "run", *MANY, *nodes.engine, "--stage", "features") as process:
+        wait(nodes.workers, process)
+        os.kill(nodes.workers()[0], signal.SIGKILL)  # while it starts
+        wait(lambda: not waiting.read("features").is_empty(), process)
+        for worker in nodes.workers():
+            os.kill(worker, signal.SIGKILL)
+        _, said = process.communicate(timeout=ENDED_S)
     assert process.returncode == 0, said
     assert_equal(waiting, large[1], "features")
 
@@ -263,10 +269,10 @@ def test_a_run_that_is_stopped_keeps_what_is_done_and_goes_on(
     nodes: Nodes, large: tuple[TestLake, TestLake], waiting: TestLake
 ) -> None:
     words = ["run", *MANY, *nodes.engine, "--stage", "features"]
-    process = start(waiting, *words)
-    until(lambda: not waiting.read("features").is_empty(), process)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with started(waiting, *words) as process:
+        wait(lambda: not waiting.read("features").is_empty(), process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=ENDED_S)
     assert process.returncode == 130, said
     assert said.splitlines() == ["histolake: stopped; what was committed stays, the same command goes on from there"]
     assert 0 < waiting.read("features").height < LARGE * 12288
@@ -279,9 +285,12 @@ def test_two_clusters_on_one_lake_lose_and_double_nothing(
     nodes: Nodes, large: tuple[TestLake, TestLake], waiting: TestLake
 ) -> None:
     words = ["run", *MANY, "--stage", "features", "--engine", "ray"]
-    both = [start(waiting, *words, "--address", nodes.cluster.address), start(waiting, *words)]
-    said = [process.communicate(timeout=280)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    with (
+        started(waiting, *words, "--address", nodes.cluster.address) as one,
+        started(waiting, *words) as other,
+    ):
+        said = [process.communicate(timeout=ENDED_S)[1] for process in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], said
     assert_equal(waiting, large[1], "features")
 
 
@@ -343,11 +352,13 @@ def test_workers_that_rays_memory_monitor_kills_lose_and_double_nothing(
     nodes.kill_one()
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
     nodes.fill()
-    process = start(waiting, "run", *MANY, *nodes.engine, "--stage", "features")
-    _, said = process.communicate(timeout=280)
-    nodes.kill_one()
-    monkeypatch.undo()
-    nodes.fill()
+    try:
+        with started(waiting, "run", *MANY, *nodes.engine, "--stage", "features") as process:
+            _, said = process.communicate(timeout=ENDED_S)
+    finally:
+        nodes.kill_one()
+        monkeypatch.undo()
+        nodes.fill()
     assert process.returncode == 0, said
     logs = Path(nodes.cluster.head_node.get_logs_dir_path()).glob("raylet*.out")
     assert any("Selected to kill: (Task" in log.read_text() and "RayWorker" in log.read_text() for log in logs)

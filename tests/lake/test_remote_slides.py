@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from slide_server import SlideServer, serving
-from support import ROOT, TestLake, write_slide
+from support import ROOT, TestLake, until, write_slide
 
 from lake import prefetch
 from lake.prefetch import Ahead
@@ -196,7 +196,7 @@ def test_ctrl_c_while_samples_are_read_is_no_traceback(lake: TestLake, server: S
     server.stall_after = 2_000
     command = [sys.executable, "-m", "lake", "ingest", server.url("one.tif"), "--lake", str(lake.root)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: server.sent >= 2_000)
+    until(lambda: server.sent >= 2_000, "samples are read")
     process.send_signal(signal.SIGINT)
     server.go_on.set()
     told = process.communicate(timeout=60)[1]
@@ -209,8 +209,8 @@ def test_ctrl_c_stops_a_download_and_the_next_run_goes_on_from_there(lake: TestL
     server.stall_after = 100_000
     command = [sys.executable, "-m", "lake", "ingest", server.url("one.tif"), "--lake", str(lake.root)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: server.wholes("one.tif"))
-    time.sleep(0.5)
+    kept = server.folder.parent / "cache"
+    until(lambda: any(part.stat().st_size >= 2**16 // 2 for part in kept.rglob("*.part/*.tif")), "a part has come")
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     server.go_on.set()  # a silent server would be given up after READ_SECONDS
@@ -230,13 +230,6 @@ def units(*names: str) -> list[Unit]:
     return [Unit(name, "{}", 0, False, "", 0, 1) for name in names]
 
 
-def wait_for(condition: object) -> None:
-    until = time.monotonic() + 30
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def test_the_next_slides_come_while_one_is_computed_and_no_more(server: SlideServer) -> None:
     names = [f"slide_{number}" for number in range(6)]
     for name in names:
@@ -245,11 +238,11 @@ def test_the_next_slides_come_while_one_is_computed_and_no_more(server: SlideSer
     with Ahead(units(*names), addresses) as ahead:
         taken = iter(ahead)
         first = next(taken)
-        wait_for(lambda: all(map(is_here, list(addresses.values())[: 1 + prefetch.AHEAD])))
+        until(lambda: all(map(is_here, list(addresses.values())[: 1 + prefetch.AHEAD])), "the next ones have come")
         assert not is_here(addresses["slide_3"])
         ahead.done(first)
         next(taken)
-        wait_for(lambda: is_here(addresses["slide_3"]))
+        until(lambda: is_here(addresses["slide_3"]), "one more has come")
         assert not is_here(addresses["slide_4"])
 
 
@@ -264,7 +257,7 @@ def test_a_copy_is_kept_until_the_last_unit_of_its_slide_is_done(
     with Ahead(parts, {"one": one, "two": two}) as ahead:
         taken = iter(ahead)
         next(taken)
-        wait_for(lambda: "one" in ahead._held)
+        until(lambda: "one" in ahead._held, "the first is held")
         for part in parts[:2]:
             with pytest.raises(slide_cache.NoRoomError):
                 slide_cache.local(two)

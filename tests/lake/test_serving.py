@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import numpy as np
 import pytest
 import requests
 from deltalake import write_deltalake
-from support import TestLake
+from support import TestLake, free_port, until
 
 from lake import connect, models, skops_file, store
 from udfs.errors import ModelError
@@ -63,6 +61,7 @@ def store_of(lake: TestLake) -> str:
     return f"sqlite:///{lake.root / 'mlflow/mlflow.db'}"
 
 
+@pytest.mark.slow
 def test_the_logged_model_answers_like_sql_where_histolake_is_not_installed(
     full_lake: TestLake, tmp_path: Path
 ) -> None:
@@ -75,6 +74,7 @@ def test_the_logged_model_answers_like_sql_where_histolake_is_not_installed(
         text=True,
         check=False,
         cwd=tmp_path,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -89,9 +89,7 @@ def test_the_logged_model_answers_like_sql_where_histolake_is_not_installed(
 def test_mlflow_models_serve_answers_a_request(full_lake: TestLake, tmp_path: Path) -> None:
     row = models.find(full_lake.root)
     embeddings, probabilities = scored(full_lake, row["model_id"], rows=3)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["models", "serve", "-m", row["uri"], "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     environment = {
         **os.environ,
@@ -110,7 +108,7 @@ def test_mlflow_models_serve_answers_a_request(full_lake: TestLake, tmp_path: Pa
             start_new_session=True,
         )
     try:
-        wait_for(f"http://127.0.0.1:{port}/ping", server, log)
+        until(lambda: answers(f"http://127.0.0.1:{port}/ping", server, log), "the server answers", 200)
         for key in ("inputs", "instances"):
             answer = requests.post(f"http://127.0.0.1:{port}/invocations", json={key: embeddings}, timeout=60)
             assert answer.status_code == 200, answer.text
@@ -120,21 +118,17 @@ def test_mlflow_models_serve_answers_a_request(full_lake: TestLake, tmp_path: Pa
         refused = requests.post(f"http://127.0.0.1:{port}/invocations", json={"inputs": [[1.0, 2.0]]}, timeout=60)
         assert refused.status_code == 400
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        os.killpg(server.pid, signal.SIGKILL)  # its workers, too
         server.wait(30)
 
 
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, most: float = 200) -> None:
-    """Return when the server answers."""
-    end = time.monotonic() + most
-    while time.monotonic() < end:
-        assert server.poll() is None, log.read_text()
-        try:
-            if requests.get(url, timeout=5).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.3)
-    pytest.fail(f"no answer in {most:g} s: {log.read_text()}")
+def answers(url: str, server: subprocess.Popen[bytes], log: Path) -> bool:
+    """Whether the server does, which must not have ended."""
+    assert server.poll() is None, log.read_text()
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
 
 
 def test_a_model_is_found_by_every_name_that_mlflow_has_for_it(own_lake: TestLake) -> None:

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 from delta_writers import write, writer
 from deltalake import write_deltalake
-from support import ROOT, TestLake, write_slide
+from support import ROOT, RUN_S, TestLake, all_end, run, until, write_slide
 
 from lake import connect, session, store, upkeep
 from lake.tables import APART, FORMAT, GROWN, TABLES
@@ -26,11 +26,18 @@ from udfs.errors import LakeError
 STOPPED = "histolake: stopped; what was committed stays, the same command goes on from there"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lake that `root` is a copy of."""
+    root = tmp_path_factory.mktemp("made") / "lake"
+    store.create(root)
+    return root
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(made: Path, tmp_path: Path) -> Path:
     """An empty lake."""
-    store.create(tmp_path / "lake")
-    return tmp_path / "lake"
+    return Path(shutil.copytree(made, tmp_path / "lake"))
 
 
 def test_a_unit_replaces_itself_and_nothing_else(root: Path) -> None:
@@ -56,12 +63,11 @@ def test_many_processes_and_a_compaction_lose_nothing(root: Path) -> None:
     processes = [context.Process(target=writer, args=(root, number)) for number in range(4)]
     for process in processes:
         process.start()
-    while any(process.is_alive() for process in processes):
+    deadline = time.monotonic() + RUN_S
+    while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
         upkeep.optimize(root, "predictions")
         time.sleep(0.05)
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    all_end(processes)
     found = store.rows(root, "predictions").group_by("slide_id").agg(pl.len(), pl.col("probability").unique().implode())
     assert sorted(found.rows()) == [(f"slide_{number}", 10, [0.2]) for number in range(4)]
     ledger = store.rows(root, "runs").filter(pl.col("stage") == "predictions", pl.col("rows") > 0)
@@ -70,16 +76,11 @@ def test_many_processes_and_a_compaction_lose_nothing(root: Path) -> None:
 
 
 def test_several_processes_make_one_lake(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    for number in range(3):  # the race is not the same each time
-        root = tmp_path / f"lake_{number}"
-        processes = [context.Process(target=store.create, args=(root,)) for _ in range(3)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-            assert process.exitcode == 0
-        assert sorted(store.rows(root, "settings").rows()) == [("format", str(FORMAT)), ("seed", "0")]
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        for number in range(4):  # the race is not the same each time; in the first one starts before the others
+            root = tmp_path / f"lake_{number}"
+            pool.map_async(store.create, [root] * 3, chunksize=1).get(RUN_S)
+            assert sorted(store.rows(root, "settings").rows()) == [("format", str(FORMAT)), ("seed", "0")]
 
 
 def test_a_lake_whose_making_was_interrupted_is_finished(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def die_between_commit_and_ledger(root: Path) -> None:
     store.record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     delta_writers.write(Path({str(root)!r}), "lost", 5)
     """
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    ended = run([sys.executable, "-c", textwrap.dedent(code)])
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
@@ -249,6 +250,7 @@ def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
         store.create(tmp_path / "file" / "lake")
 
 
+@pytest.mark.slow
 def test_concurrent_runs_of_the_same_work_end_equal_to_one(full_lake: TestLake) -> None:
     full_lake.ok("run", "--patch-px", "32", "--mpp", "1", "--encoder", "tiny", "--stage", "patches")
     words = [
@@ -266,7 +268,7 @@ def test_concurrent_runs_of_the_same_work_end_equal_to_one(full_lake: TestLake) 
         str(full_lake.root),
     ]
     both = [subprocess.Popen(words, cwd=ROOT, env={**os.environ}, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    assert [process.wait(RUN_S) for process in both] == [0, 0]
     full_lake.ok("check")
     patches = full_lake.read("patches").filter(pl.col("patch_set").str.starts_with("grid-32px"))
     features = full_lake.read("features").filter(pl.col("patch_set").str.starts_with("grid-32px"))
@@ -286,11 +288,10 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(
     at_once = "from lake import cli, commits; commits.COMMIT_SECONDS = commits.SHARE = 0; cli.main()"  # else all wait
     command = [sys.executable, "-c", at_once, *words, "--lake", str(lake.root)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while lake.read("features").is_empty():  # until the first of four parts is committed
-        time.sleep(0.05)
-        assert process.poll() is None
+    until(lambda: not lake.read("features").is_empty() or process.poll() is not None, "the first part is committed")
+    assert process.poll() is None
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == status, said
     assert said.strip() == (STOPPED if number == signal.SIGINT else "")
     done = lake.read("features").height

@@ -24,17 +24,24 @@ from udfs.errors import LakeError
 SLIDES = ("a", "b", "it's", "Ä", "ÄÄ", "n" * 100, "n" * 100 + "1", "\U0010ffff" * 30)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A lake with a file of predictions for each slide."""
-    store.create(tmp_path / "lake")
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lake that `root` is a copy of."""
+    root = tmp_path_factory.mktemp("written") / "lake"
+    store.create(root)
     for number, slide_id in enumerate(SLIDES):
         where = {"slide_id": slide_id, "part": 0, "bucket": bucket_of(slide_id), "patch_set": "p", "model_id": "m"}
         row = {**dict.fromkeys(PREDICTIONS.schema.names), **where, "x": number, "y": 0, "probability": 0.5}
         done = store.entry("predictions", run_id="test", rows=1)
         rows = pa.Table.from_pylist([row], schema=PREDICTIONS.schema)
-        store.replace(tmp_path / "lake", "predictions", rows, [Replacement(where)], [done])
-    return tmp_path / "lake"
+        store.replace(root, "predictions", rows, [Replacement(where)], [done])
+    return root
+
+
+@pytest.fixture
+def root(written: Path, tmp_path: Path) -> Path:
+    """A lake with a file of predictions for each slide."""
+    return Path(shutil.copytree(written, tmp_path / "lake"))
 
 
 def slides_seen(con: Connection) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,9 +16,9 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ROOT, TestLake
+from support import ROOT, TestLake, run
 
-from lake import model_files, row_blocks, session, store, train, training_rows
+from lake import heads, model_files, row_blocks, session, store, train, training_rows
 from lake.decision import best_threshold, calibrated
 from lake.heads import HEADS
 from lake.selection import TrainingSet, choose
@@ -72,12 +71,13 @@ def coefficients(learned: train.Learned) -> str:
 def test_another_process_with_other_threads_gives_the_same_coefficients_bit_for_bit() -> None:
     words = [sys.executable, "-c", AGAIN, str(ROOT), str(ROOT / "tests/lake")]
     environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
-    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    done = run(words, check=True, env=environment)
     assert done.stdout.strip() == coefficients(learn(overlapping(4000, 300), RECIPE))
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_any_number_of_threads_gives_the_same_classifier(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "STEPS", 100)
     found = set()
     for cores in (1, 3):
         monkeypatch.setattr(row_blocks, "cores", lambda cores=cores: cores)

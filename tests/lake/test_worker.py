@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from support import TestLake
+from support import TestLake, all_end
 
 from lake import commits, pipeline, session
 from lake.sql_files import stages
@@ -50,7 +50,7 @@ def finish(job: Job, barrier: threading.Barrier) -> None:
     """What a worker does, from the moment on that all are ready."""
     con, units = open_job(job)
     worker = Worker(job, con)
-    barrier.wait()
+    barrier.wait(60)
     list(worker.do(units))
     worker.flush()
 
@@ -59,11 +59,10 @@ def test_units_that_two_workers_do_at_once_and_one_once_more_are_there_once(job:
     here = TestLake(Path(shutil.copytree(job.root, tmp_path / "here")))
     here.ok("run", *FINER, "--stage", "features")
     barrier = threading.Barrier(2)
-    both = [threading.Thread(target=finish, args=(job, barrier)) for _ in range(2)]
+    both = [threading.Thread(target=finish, args=(job, barrier), daemon=True) for _ in range(2)]
     for thread in both:
         thread.start()
-    for thread in both:
-        thread.join()
+    all_end(both)
     finish(job, threading.Barrier(1))  # late: of a node that was thought dead
     lake = TestLake(job.root)
     made = [each.read("features").filter(patch_set=job.parameters["patch_set"]).sort(KEY) for each in (lake, here)]

@@ -13,11 +13,13 @@ from support import TestLake, asap, write_slide
 from lake import connect, session, store
 from lake.tables import APART
 
+LABELS = ("--stage", "patches", "--stage", "labels")  # without embeddings, which take longest
+
 
 def test_patches_cover_the_tissue_and_nothing_else(lake: TestLake, tmp_path: Path) -> None:
     write_slide(tmp_path / "one.tif", tissue=(256, 128, 256, 128))
     lake.ok("ingest", str(tmp_path / "one.tif"))
-    lake.ok("run", *lake.tiling)
+    lake.ok("run", *lake.tiling, "--stage", "patches")
     found = lake.read("patches").sort("y", "x").select("x", "y", "span_x").rows()
     assert found == [(x, y, 64.0) for y in (128, 192) for x in (256, 320, 384, 448)]
 
@@ -27,7 +29,7 @@ def test_labels_say_which_centres_lie_in_tumor_less_exclusions(lake: TestLake, t
     boxes = [("Tumor", (256, 128, 128, 128)), ("Exclusion", (256, 128, 64, 64)), ("None", (384, 128, 128, 128))]
     (tmp_path / "one.xml").write_text(asap(boxes))
     lake.ok("ingest", str(tmp_path / "one.tif"), "--annotations", str(tmp_path / "one.xml"))
-    lake.ok("run", *lake.tiling)
+    lake.ok("run", *lake.tiling, *LABELS)
     tumor = lake.read("labels").filter(pl.col("label") == 1).sort("y", "x").select("x", "y").rows()
     assert tumor == [(320, 128), (256, 192), (320, 192)]
 
@@ -37,7 +39,7 @@ def test_labels_by_covered_fraction_count_the_area(lake: TestLake, tmp_path: Pat
     (tmp_path / "one.xml").write_text(asap([("Tumor", (256, 128, 80, 128))]))  # a quarter of the second column
     lake.ok("ingest", str(tmp_path / "one.tif"), "--annotations", str(tmp_path / "one.xml"))
     for fraction, columns in ((0.2, {256, 320}), (0.3, {256})):
-        lake.ok("run", *lake.tiling, "--label-rule", f"covered>={fraction}")
+        lake.ok("run", *lake.tiling, *LABELS, "--label-rule", f"covered>={fraction}")
         rows = lake.read("labels").filter(label_rule=f"covered>={fraction}", label=1)
         assert set(rows["x"]) == columns
 
@@ -49,7 +51,7 @@ def test_a_slide_annotated_with_nothing_is_normal_and_one_without_annotation_has
     write_slide(tmp_path / "not_looked_at.tif")
     (tmp_path / "not_looked_at.xml").unlink()
     lake.ok("ingest", str(tmp_path), "--annotations", str(tmp_path))
-    lake.ok("run", *lake.tiling)
+    lake.ok("run", *lake.tiling, *LABELS)
     labels = lake.read("labels")
     assert set(labels["slide_id"]) == {"nothing_drawn"}
     assert set(labels["label"]) == {0}
@@ -63,7 +65,7 @@ def test_given_centres_make_patches_and_their_labels(lake: TestLake, tmp_path: P
         *("ingest", str(tmp_path / "one.tif"), "--coords-tumor", str(tmp_path / "tumor.csv")),
         *("--coords-normal", str(tmp_path / "normal.csv")),
     )
-    lake.ok("run", *lake.tiling, "--at-centres")
+    lake.ok("run", *lake.tiling, *LABELS, "--at-centres")
     labels = lake.read("labels").sort("x").select("x", "y", "label", "label_rule").rows()
     assert labels == [(268, 168, 1, "points"), (368, 268, 1, "points"), (668, 468, 0, "points")]
     waiting = {check["name"]: check["violations"] for check in lake.ok("check", "--json").json()}
@@ -75,7 +77,7 @@ def test_different_mpp_across_and_down_give_patches_that_are_square_in_microns(l
     lake.ok("ingest", str(tmp_path / "one.tif"))
     slide = lake.read("slides").with_columns(mpp_x=pl.lit(0.5), mpp_y=pl.lit(0.8))
     store.put(lake.root, "slides", slide.to_dicts(), "test")
-    lake.ok("run", *lake.tiling)
+    lake.ok("run", *lake.tiling, "--stage", "patches")
     spans = lake.read("patches").select("span_x", "span_y").unique().rows()
     assert spans == [(128.0, 80.0)]
 

@@ -243,7 +243,7 @@ def test_a_thread_on_a_corrupt_tile_does_not_disturb_the_others(torn):
     barrier = threading.Barrier(4)
 
     def read(first: int) -> list[str]:
-        barrier.wait()
+        barrier.wait(60)
         found = []
         for number in [first, 6] * 25:
             try:

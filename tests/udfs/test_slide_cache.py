@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from slide_server import SlideServer, serving
-from support import ROOT, write_slide
+from support import ROOT, all_end, run, until, write_slide
 
 from udfs import cache_room, download, remote_http, slide_cache
 from udfs.errors import FetchError, SlideError
@@ -79,12 +79,18 @@ def test_many_threads_wait_for_one_download(server: SlideServer) -> None:
     address = put(server, "a.tif")
     server.stall_after = SIZE // 2
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(local(address).file)) for _ in range(8)]
+    together = threading.Barrier(8)
+
+    def fetch() -> None:
+        together.wait(60)
+        found.append(local(address).file)
+
+    threads = [threading.Thread(target=fetch, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
+    until(lambda: server.sent >= SIZE // 2, "half of it has come")
     server.go_on.set()
-    for thread in threads:
-        thread.join()
+    all_end(threads)
     assert len(found) == 8
     assert len(set(found)) == 1
     assert Path(found[0]).read_bytes() == content("a.tif")
@@ -98,18 +104,11 @@ def fetching(address: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: object) -> None:
-    until = time.monotonic() + 60
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def test_two_processes_download_a_slide_once(server: SlideServer) -> None:
     address = put(server, "a.tif")
     server.stall_after = SIZE // 2  # neither can be done before both are there
     processes = [fetching(address) for _ in range(2)]
-    wait_for(lambda: [range_ for _, range_ in server.requests].count("bytes=0-0") == 2)
+    until(lambda: [range_ for _, range_ in server.requests].count("bytes=0-0") == 2, "both have asked")
     server.go_on.set()
     answers = {process.communicate(timeout=60)[0].strip() for process in processes}
     assert len(answers) == 1
@@ -121,7 +120,7 @@ def test_a_download_that_was_killed_is_resumed_by_the_next_process(server: Slide
     address = put(server, "a.tif")
     server.stall_after = 2_000_000
     process = fetching(address)
-    wait_for(lambda: [part for part in parts(tmp_path) if part.stat().st_size > 1_000_000])
+    until(lambda: any(part.stat().st_size > 1_000_000 for part in parts(tmp_path)), "a part is kept")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     [part] = parts(tmp_path)
@@ -169,7 +168,7 @@ def test_a_server_without_ranges_or_tags_sends_all_again(server: SlideServer) ->
 
 def test_a_connection_that_stalls_is_begun_anew(server: SlideServer, monkeypatch: pytest.MonkeyPatch) -> None:
     address = put(server, "a.tif")
-    monkeypatch.setattr(remote_http, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(remote_http, "READ_SECONDS", 2.0)
     server.stall_after = 2_000_000
     assert Path(local(address).file).read_bytes() == content("a.tif")
     assert len(server.wholes("a.tif")) == 2
@@ -288,12 +287,12 @@ def test_a_cache_full_of_slides_in_use_says_so(server: SlideServer, monkeypatch:
     timer = threading.Timer(0.2, lambda: Path(server.folder / "let_go").touch())
     timer.start()
     monkeypatch.setattr(slide_cache, "ROOM_SECONDS", 60.0)
-    waiting = threading.Thread(target=lambda: local(b))
+    waiting = threading.Thread(target=lambda: local(b), daemon=True)
     waiting.start()
-    wait_for((server.folder / "let_go").exists)
+    until((server.folder / "let_go").exists, "it has waited a while")
     del held
     gc.collect()
-    waiting.join()
+    all_end([waiting])
     assert slide_cache.is_here(b)
     assert not slide_cache.is_here(server.url("a.tif"))
 
@@ -323,7 +322,7 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(server: SlideServer, tmp_
     limited = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); \
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000)); {FETCH}"
     address = put(server, "a.tif")
-    done = subprocess.run([sys.executable, "-c", limited, address], cwd=ROOT, capture_output=True, text=True)
+    done = run([sys.executable, "-c", limited, address])
     said = done.stderr.splitlines()[-1]
     assert f"slides cannot be kept in {tmp_path / 'cache' / 'slides'}: the disk, or this user's share" in said
     assert address not in said  # in a lake of pseudonyms nobody may learn it
@@ -364,13 +363,13 @@ def test_downloads_stop_when_they_are_told_to(server: SlideServer) -> None:
         except FetchError as error:
             failures.append(error)
 
-    thread = threading.Thread(target=fetch)
+    thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
-    wait_for(lambda: server.sent)
-    wait_for(lambda: slide_cache.coming.get("a.tif", (0, 0))[0])
+    until(lambda: server.sent, "it has begun")
+    until(lambda: slide_cache.coming.get("a.tif", (0, 0))[0], "it is known to come")
     slide_cache.stop_fetching()
     server.go_on.set()
-    thread.join()
+    all_end([thread])
     assert "stopped" in str(failures[0])
 
 

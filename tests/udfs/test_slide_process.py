@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from support import ROOT
+from support import ROOT, until
 
 from udfs import slide_memory, slide_process, slide_readers, slide_requests
 from udfs.errors import MachineError, SlideError
@@ -106,19 +106,12 @@ def is_gone(pid: int) -> bool:
     return state == "Z"  # its parent was killed, and nobody asked what became of it
 
 
-def wait_for(condition: object) -> None:
-    until = time.monotonic() + 30
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def asked_of(pid: int, path: str) -> Future[np.ndarray]:
     """A read that the process, which is stopped, was asked for."""
     os.kill(pid, signal.SIGSTOP)
     future: Future[np.ndarray] = Future()
     threading.Thread(target=lambda: future.set_result(read_area(path, Area(0, 0, EDGE, EDGE), EDGE, EDGE))).start()
-    wait_for(lambda: not readers.pids())
+    until(lambda: not readers.pids(), "the reader is asked")
     return future
 
 
@@ -128,7 +121,7 @@ def test_a_reader_that_dies_while_it_reads_is_followed_by_another(slide: str) ->
     found = asked_of(pid, slide)
     os.kill(pid, signal.SIGSEGV)
     os.kill(pid, signal.SIGCONT)
-    assert np.array_equal(found.result(30), expected)
+    assert np.array_equal(found.result(60), expected)
     assert readers.pids() != [pid]
     assert is_gone(pid)
 
@@ -136,8 +129,8 @@ def test_a_reader_that_dies_while_it_reads_is_followed_by_another(slide: str) ->
 def test_a_reader_that_hangs_is_ended_at_its_deadline(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = read_area(slide, Area(0, 0, EDGE, EDGE), EDGE, EDGE)
     pid = started_with(slide)
-    monkeypatch.setattr(slide_process, "STALL_SECONDS", 1.0)
-    assert np.array_equal(asked_of(pid, slide).result(30), expected)
+    monkeypatch.setattr(slide_process, "STALL_SECONDS", 3.0)
+    assert np.array_equal(asked_of(pid, slide).result(60), expected)
     assert is_gone(pid)
 
 
@@ -155,10 +148,10 @@ def test_of_a_batch_only_the_patch_that_crashes_the_reader_has_an_error(
 
 def test_of_a_batch_only_the_patch_that_hangs_has_an_error(slide: str, monkeypatch: pytest.MonkeyPatch) -> None:
     has_fault(monkeypatch, "hang")
-    monkeypatch.setattr(slide_process, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(slide_process, "STALL_SECONDS", 3.0)
     found = tiles(slide, 0, 1, 2, 3)
     assert greys(found) == [10, None, 150, 220]
-    assert "cannot read 128 x 128 px at (128, 0) (it took longer than 1 s)" in str(found[1]["error"])
+    assert "cannot read 128 x 128 px at (128, 0) (it took longer than 3 s)" in str(found[1]["error"])
 
 
 def test_a_file_that_has_ended_three_readers_is_left_alone_until_it_changes(
@@ -187,7 +180,7 @@ def test_idle_readers_that_were_killed_are_nobodys_fault(slide: str) -> None:
         killed = readers.pids()
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda killed=killed: all(map(is_gone, killed)))
+        until(lambda killed=killed: all(map(is_gone, killed)), "they are gone")
         assert greys(tiles(slide, 0)) == [10]
         assert not set(readers.pids()) & set(killed)
 
@@ -197,7 +190,7 @@ def test_deaths_that_were_not_the_slides_fault_are_forgiven(slide: str) -> None:
         pid = started_with(slide)
         found = asked_of(pid, slide)
         os.kill(pid, signal.SIGKILL)
-        assert found.result(30)[0, 0, 0] == 10
+        assert found.result(60)[0, 0, 0] == 10
 
 
 def test_a_slide_that_asks_for_absurd_memory_has_an_error_and_its_reader_lives(
@@ -286,8 +279,8 @@ def test_a_reader_ends_with_the_process_that_started_it_however_that_ended(slide
     process, reader = running(slide, *([FAULTY.replace("FAULT", fault)] if fault else []))
     assert not is_gone(reader)
     process.kill()
-    process.communicate()
-    wait_for(lambda: is_gone(reader))
+    process.communicate(timeout=60)
+    until(lambda: is_gone(reader), "the reader is gone")
 
 
 @pytest.mark.slow
@@ -296,10 +289,10 @@ def test_ctrl_c_ends_the_reader_and_nothing_is_printed_by_it(slide: str) -> None
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     os.kill(reader, signal.SIGINT)  # which it ignores
-    _, printed = process.communicate(timeout=30)
+    _, printed = process.communicate(timeout=60)
     assert printed.count("Traceback") == 1
     assert printed.rstrip().endswith("KeyboardInterrupt")
-    wait_for(lambda: is_gone(reader))
+    until(lambda: is_gone(reader), "the reader is gone")
 
 
 FORKED = """
@@ -366,7 +359,7 @@ def test_who_waits_for_a_slide_that_hangs_can_be_stopped_and_nothing_is_held_aga
         for _ in range(slide_requests.MOST_ENDS + 1):
             pid = started_with(slide)
             waiting = pool.submit(tiles, slide, 1)
-            wait_for(lambda: readers._lent)
+            until(lambda: readers._lent, "a reader is lent")
             readers.stop()
             with pytest.raises(StoppedReadingError):
                 waiting.result(30)

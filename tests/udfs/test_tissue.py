@@ -1,5 +1,4 @@
 import csv
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import run
 
 from udfs import tissue
 from udfs.errors import SlideError
@@ -117,7 +117,7 @@ def test_optical_density_does_not_depend_on_the_strips_it_is_computed_in(monkeyp
 
 def test_two_slides_are_measured_at_once(tmp_path, write_slide, monkeypatch):
     paths = [write_slide(tmp_path / f"{name}.tif", painted(64, 64, (0, 0, 32, 64))) for name in "ab"]
-    both_reading = threading.Barrier(2, timeout=10)
+    both_reading = threading.Barrier(2, timeout=60)
     monkeypatch.setattr(tissue, "read_area", lambda *args: (both_reading.wait(), read_area(*args))[1])
     with ThreadPoolExecutor(2) as pool:
         maps = list(pool.map(tissue_map, paths, (0.05, 0.05)))
@@ -213,7 +213,7 @@ def mosaic(shared_data, tmp_path_factory):
         pytest.skip(f"slides of real patches cannot be made: {tool} and {patches} are needed")
     out = tmp_path_factory.mktemp("mosaic")
     words = ["--patches", patches, "--out", out, "--tumor", "1", "--normal", "1"]
-    subprocess.run([sys.executable, tool, *words], check=True, capture_output=True)
+    run([sys.executable, tool, *words], check=True)
     return out
 
 

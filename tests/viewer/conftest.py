@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from browser_support import ARGUMENTS, is_ours, served
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from streamlit.testing.v1 import AppTest
 from support import ROOT, TestLake
 
@@ -91,15 +91,32 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture
-def shown_lake(full_lake: TestLake) -> TestLake:
-    """The lake that the browser is shown; a file's own fixture of this name shows another."""
-    return full_lake
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Of a file, and no longer: while it is open nothing else here may run asyncio."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def found_slides(finished: tuple[Path, Path]) -> None:
+    """The slides of the finished lake are where its tables say; a test of another file may have moved them."""
+    now, kept = finished
+    shutil.rmtree(now)
+    shutil.copytree(kept, now)
+
+
+@pytest.fixture(scope="module")
+def shown_lake(found_slides: None, finished: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> TestLake:
+    """The lake that the browser is shown by all tests of a file, which only look; others have one of their own."""
+    return TestLake(Path(shutil.copytree(finished[1] / "lake", tmp_path_factory.mktemp("shown") / "lake")))
+
+
+@pytest.fixture(scope="module")
 def address(shown_lake: TestLake) -> Iterator[str]:
-    """The app's address."""
+    """The address of the app, which runs for all tests of a file."""
     with served(shown_lake.root) as address:
         yield address
 
@@ -111,15 +128,13 @@ def console_errors() -> list[str]:
 
 
 @pytest.fixture
-def page(chromium: str, address: str, console_errors: list[str]) -> Iterator[Page]:
-    """The app in a browser whose console must stay free of errors."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(60_000)
-        page.on("console", lambda message: console_errors.append(message.text) if is_ours(message) else None)
-        page.on("pageerror", lambda error: console_errors.append(str(error)))
-        page.goto(address)
-        yield page
-        browser.close()
+def page(browser: Browser, address: str, console_errors: list[str]) -> Iterator[Page]:
+    """The app in a browser that nobody has used before, and whose console must stay free of errors."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    page.on("console", lambda message: console_errors.append(message.text) if is_ours(message) else None)
+    page.on("pageerror", lambda error: console_errors.append(str(error)))
+    page.goto(address)
+    yield page
+    page.context.close()
     assert console_errors == []

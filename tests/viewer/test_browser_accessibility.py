@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -22,10 +23,10 @@ RULES = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "
 KNOWN: dict[tuple[str, str], str] = {}
 
 
-@pytest.fixture
-def shown_lake(compared: TestLake, slides: Path) -> TestLake:
-    """A lake with three models; `slides` puts the files of its slides where they were."""
-    return compared
+@pytest.fixture(scope="module")
+def shown_lake(compared_once: Path, found_slides: None, tmp_path_factory: pytest.TempPathFactory) -> TestLake:
+    """A lake with three models."""
+    return TestLake(Path(shutil.copytree(compared_once, tmp_path_factory.mktemp("shown") / "lake")))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

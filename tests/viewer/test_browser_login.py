@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
-from browser_support import ARGUMENTS, alpha, open_viewer, served, settle, until
+from browser_support import alpha, open_viewer, served, settle, until
 from login_support import ROLES, cookie_of, log_in, provider, secrets, tile_request, visitor
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect
 from support import TestLake
 
 pytestmark = pytest.mark.slow
@@ -22,6 +25,7 @@ PAGES = {"worklist": "", "viewer": "viewer", "models": "models", "sql": "sql", "
 ASKS_FOR_ANALYST = ("models", "sql", "lineage")
 
 Visit = Callable[[str], Page]
+get, post = (partial(ask, timeout=60) for ask in (httpx.get, httpx.post))
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +57,6 @@ def brief(own: TestLake, where: str, tmp_path_factory: pytest.TempPathFactory) -
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visit(browser: Browser, app: str) -> Iterator[Visit]:
     """`visit("vera")`: the app in a browser of her own, where she has logged in."""
@@ -78,7 +74,7 @@ def visit(browser: Browser, app: str) -> Iterator[Visit]:
 
 def status(request: Request, **headers: str) -> int:
     """How the server answers the request's address with other headers."""
-    return httpx.get(request.url, headers=headers, timeout=60).status_code
+    return get(request.url, headers=headers).status_code
 
 
 def test_nothing_is_told_to_whom_is_not_logged_in(browser: Browser, app: str) -> None:
@@ -118,7 +114,7 @@ def test_who_has_no_role_or_another_systems_sees_that_and_nothing_else(visit: Vi
             page.get_by_text(f"you have no role here: ask who looks after this app to give one to {who}")
         ).to_be_visible()
         assert not re.search("tumor_|Champion|Table versions|Worklist", page.locator(".stApp").inner_text())
-    answer = httpx.get(f"{app}/histolake/thumbnails/tumor_4.jpeg?token=1.f", headers=cookie_of(page))
+    answer = get(f"{app}/histolake/thumbnails/tumor_4.jpeg?token=1.f", headers=cookie_of(page))
     assert (answer.status_code, answer.headers["cache-control"]) == (403, "no-store")
     page.get_by_role("button", name="Log out").click()
 
@@ -127,7 +123,7 @@ def test_a_tile_is_for_who_was_shown_the_slide_and_no_other(visit: Visit, app: s
     anna, vera = visit("anna"), visit("vera")
     asked = tile_request(anna, app, "tumor_4")
     token, own, others = asked.headers["histolake-token"], cookie_of(anna), cookie_of(vera)
-    answer = httpx.get(asked.url, headers={"Histolake-Token": token, **own})
+    answer = get(asked.url, headers={"Histolake-Token": token, **own})
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-cache")
     assert status(asked) == 403
     assert status(asked, **{"Histolake-Token": token}) == 403
@@ -140,20 +136,20 @@ def test_a_tile_is_for_who_was_shown_the_slide_and_no_other(visit: Visit, app: s
     for route in ("tiles/{}/8/0_0.jpeg", "heatmaps/{}", "outcomes/{}", "annotations/{}", "hotspots/{}"):
         for slide_id, expected in (("tumor_4", 200), ("tumor_3", 403)):
             address = f"{app}/histolake/{route.format(slide_id)}"
-            assert httpx.get(address, headers={"Histolake-Token": token, **own}).status_code == expected
-            assert httpx.get(f"{address}?token={token}", headers=own).status_code == expected
-            assert httpx.get(address).status_code == 403
+            assert get(address, headers={"Histolake-Token": token, **own}).status_code == expected
+            assert get(f"{address}?token={token}", headers=own).status_code == expected
+            assert get(address).status_code == 403
     for slide_id, expected in (("tumor_4", 204), ("tumor_3", 403)):
         saving = f"{app}/histolake/saving/{slide_id}"
-        assert httpx.post(saving, headers={"Histolake-Token": token, **own}).status_code == expected
-        assert httpx.post(saving).status_code == 403
+        assert post(saving, headers={"Histolake-Token": token, **own}).status_code == expected
+        assert post(saving).status_code == 403
     thumbnail = f"{app}/histolake/thumbnails/tumor_4.jpeg"
-    assert httpx.get(thumbnail, headers={"Histolake-Token": token, **own}).status_code == 403
+    assert get(thumbnail, headers={"Histolake-Token": token, **own}).status_code == 403
     vera.goto(app)
     with vera.expect_response(re.compile("/histolake/thumbnails/tumor_4")) as seen:
         vera.reload()
-    assert (seen.value.status, httpx.get(seen.value.url, headers=others).status_code) == (200, 200)
-    assert httpx.get(seen.value.url, headers=own).status_code == 403
+    assert (seen.value.status, get(seen.value.url, headers=others).status_code) == (200, 200)
+    assert get(seen.value.url, headers=own).status_code == 403
 
 
 def test_a_login_that_is_over_is_over_wherever_its_cookie_went(visit: Visit, app: str, own: TestLake) -> None:
@@ -186,14 +182,14 @@ def test_files_of_a_page_ask_for_a_login(visit: Visit, app: str) -> None:
     with page.expect_response(re.compile("/media/")) as found:
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     picture = found.value.url
-    assert httpx.get(picture, headers=cookie_of(page)).status_code == 200
-    assert httpx.get(picture).status_code == 403
+    assert get(picture, headers=cookie_of(page)).status_code == 200
+    assert get(picture).status_code == 403
     expect(page.get_by_text("Your verdict")).to_be_visible()
     expect(page.get_by_label("Your name")).to_have_count(0)
 
 
 def test_another_name_of_the_machine_is_fine_with_a_login(app: str) -> None:
-    assert httpx.get(app, headers={"Host": "histolake.example.org"}).status_code == 200
+    assert get(app, headers={"Host": "histolake.example.org"}).status_code == 200
 
 
 # -- roles of the table, and what ends by itself
@@ -216,50 +212,99 @@ def test_the_table_gives_roles_to_subjects_and_to_addresses_that_were_verified(
     page.context.close()
 
 
-def test_an_idle_login_ends_and_the_page_says_why(browser: Browser, brief: str) -> None:
-    page = visitor(browser, brief)
-    log_in(page, "tessa")
-    asked = tile_request(page, brief, "tumor_4")
-    copied = {"Histolake-Token": asked.headers["histolake-token"], **cookie_of(page)}
-    assert status(asked, **copied) == 200
-    expect(page.get_by_text("You were logged out: nothing was done for 0.5 minutes.")).to_be_visible()
-    expect(page.locator(".viewer")).to_have_count(0)
-    answer = httpx.get(asked.url, headers=copied)
-    assert (answer.status_code, "nothing was done" in answer.json()["error"]) == (403, True)
-    log_in(page, "tessa")
-    expect(page.get_by_text("Tessa, analyst")).to_be_visible()
-    page.context.close()
+@dataclass
+class Watched:
+    """A page with a slide, and the first request for a tile of it, with what a browser sends along."""
+
+    page: Page
+    asked: Request
+    headers: dict[str, str]
 
 
-def test_a_page_renews_its_tokens_without_flickering_until_the_login_is_too_old(browser: Browser, brief: str) -> None:
-    page = visitor(browser, brief)
+def watched(browser: Browser, address: str) -> Watched:
+    """A slide as Tessa is shown it, who may see it."""
+    page = visitor(browser, address)
     log_in(page, "tessa")
-    tile_request(page, brief, "tumor_4")
+    asked = tile_request(page, address, "tumor_4")
+    headers = {"Histolake-Token": asked.headers["histolake-token"], **cookie_of(page)}
+    assert status(asked, **headers) == 200
+    return Watched(page, asked, headers)
+
+
+@pytest.fixture(scope="module")
+def idle(browser: Browser, brief: str) -> Iterator[Watched]:
+    """What nobody does anything with; it is begun before the long visit, so that one waits for both at once."""
+    found = watched(browser, brief)
+    yield found
+    found.page.context.close()
+
+
+@dataclass
+class LongVisit:
+    """What was seen in a visit until the login was too old.
+
+    opacities: of the heatmap, again and again. fetched: addresses. links: to hotspots, with a token. denied: what the
+    server says of the first token, as long as its owner is there.
+    """
+
+    opacities: list[float]
+    fetched: list[str]
+    links: set[str]
+    denied: str | None = None
+
+
+@pytest.fixture(scope="module")
+def long_visit(browser: Browser, brief: str, idle: Watched) -> LongVisit:
+    """A person looks at a slide until the login is too old."""
+    found = watched(browser, brief)
+    page = found.page
     viewer = page.locator(".viewer")
     until(lambda: alpha(viewer) > 0, "the heatmap is drawn")
     settle(page)
-    fetched: list[str] = []
-    page.on("request", lambda request: fetched.append(request.url))
+    seen = LongVisit([], [], set())
+    page.on("request", lambda request: seen.fetched.append(request.url))
     over = page.get_by_text("You were logged out: a login lasts 0.025 hours.")
-    drawn: list[float] = []
-    links: set[str] = set()  # with a token
+    clicked = time.monotonic()
     for number in range(SESSION_S):
-        if number % 10 == 5:
+        if time.monotonic() - clicked > IDLE_S / 6:
+            clicked = time.monotonic()
             page.mouse.click(400 + number, 400)  # on the picture: it is not idle
         page.mouse.wheel(0, -200 if number % 8 < 4 else 200)
-        drawn += alphas(page)
-        links |= set(
-            page.locator('.viewer [data-control="hotspotsFile"]').evaluate_all("found => found.map(a => a.href)")
-        )
+        seen.opacities += alphas(page)
+        links = page.locator('.viewer [data-control="hotspotsFile"]')
+        seen.links |= set(links.evaluate_all("found => found.map(a => a.href)"))
+        if seen.denied is None:
+            answer = get(found.asked.url, headers=found.headers)
+            seen.denied = answer.json()["error"] if answer.status_code == 403 else None
         if over.count():
             break
         page.wait_for_timeout(1000)
     expect(over).to_be_visible()
-    assert len(links) > 2
-    assert len(drawn) > 10
-    assert min(drawn) > 0  # the heatmap was there all the time,
-    assert not [url for url in fetched if "/heatmaps/" in url or "/annotations/" in url]  # and was fetched once
     page.context.close()
+    return seen
+
+
+def test_a_page_renews_its_tokens_without_flickering_until_the_login_is_too_old(long_visit: LongVisit) -> None:
+    assert len(long_visit.links) > 2
+    assert len(long_visit.opacities) > 10
+    assert min(long_visit.opacities) > 0  # the heatmap was there all the time,
+    again = [url for url in long_visit.fetched if "/heatmaps/" in url or "/annotations/" in url]
+    assert not again  # and was fetched once
+
+
+def test_an_old_token_is_denied_although_its_owner_is_there(long_visit: LongVisit) -> None:
+    assert long_visit.denied is not None
+    assert "has expired" in long_visit.denied
+
+
+def test_an_idle_login_ends_and_the_page_says_why(idle: Watched, browser: Browser, brief: str) -> None:
+    page = idle.page
+    expect(page.get_by_text("You were logged out: nothing was done for 0.5 minutes.")).to_be_visible()
+    expect(page.locator(".viewer")).to_have_count(0)
+    answer = get(idle.asked.url, headers=idle.headers)
+    assert (answer.status_code, "nothing was done" in answer.json()["error"]) == (403, True)
+    log_in(page, "tessa")
+    expect(page.get_by_text("Tessa, analyst")).to_be_visible()
 
 
 def alphas(page: Page) -> list[float]:
@@ -271,15 +316,3 @@ def alphas(page: Page) -> list[float]:
         return sum / (data.length / 4) / 255;
     })"""
     return list(page.locator(".viewer .pane:not([hidden]) .overlay").evaluate_all(script))
-
-
-def test_an_old_token_is_denied_although_its_owner_is_there(browser: Browser, brief: str) -> None:
-    page = visitor(browser, brief)
-    log_in(page, "tessa")
-    asked = tile_request(page, brief, "tumor_4")
-    old = {"Histolake-Token": asked.headers["histolake-token"], **cookie_of(page)}
-    assert status(asked, **old) == 200
-    until(lambda: status(asked, **old) == 403, "the token expires")
-    answer = httpx.get(asked.url, headers=old)
-    assert (answer.status_code, "has expired" in answer.json()["error"]) == (403, True)
-    page.context.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_support import pixels, settle, until
+from browser_support import pixels, served, settle, until
 from playwright.sync_api import Page, expect
 from support import TestLake
 
@@ -21,6 +22,13 @@ pytestmark = pytest.mark.slow
 def shown_lake(compared: TestLake, slides: Path) -> TestLake:
     """A lake with three models; `slides` puts the files of its slides where they were."""
     return compared
+
+
+@pytest.fixture
+def address(shown_lake: TestLake) -> Iterator[str]:
+    """Of an app of the test's own, for it changes the lake."""
+    with served(shown_lake.root) as address:
+        yield address
 
 
 def by_slide(lake: TestLake) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def mosaic(tmp_path_factory: pytest.TempPathFactory, mosaic_tool: Callable[..., 
     return Mosaic(lake, truth)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shown_lake(mosaic: Mosaic) -> TestLake:
     return mosaic.lake
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from browser_support import click_row, overlay, pixels, settle, until_drawn
 from playwright.sync_api import Page, expect
-from support import TestLake
 
 from lake.heatmap_frame import BANNER
+
+pytestmark = pytest.mark.slow
 
 SLIDE_PX, TABS_PX = 120, range(170, 300, 10)  # across the worklist: the slide's button; where the link to a tab may be
 
 
-@pytest.mark.slow
 def test_a_slide_chosen_in_the_worklist_is_shown_with_its_heatmap(page: Page, address: str) -> None:
     page.get_by_test_id("stDataFrame").wait_for()
     expect(page.get_by_text(BANNER)).to_be_visible()
@@ -30,7 +30,6 @@ def test_a_slide_chosen_in_the_worklist_is_shown_with_its_heatmap(page: Page, ad
     assert 0.05 < (picture.max(axis=2) - picture.min(axis=2) > 30).mean() < 0.9
 
 
-@pytest.mark.slow
 def test_a_slide_of_the_worklist_opens_in_a_tab_of_its_own(page: Page, address: str) -> None:
     page.get_by_test_id("stDataFrame").wait_for()
     settle(page)
@@ -43,7 +42,6 @@ def test_a_slide_of_the_worklist_opens_in_a_tab_of_its_own(page: Page, address: 
     assert page.url.rstrip("/") == address
 
 
-@pytest.mark.slow
 def test_the_models_page_draws_its_charts(page: Page) -> None:
     page.get_by_text("Models", exact=True).click()
     charts = page.get_by_test_id("stVegaLiteChart")
@@ -51,15 +49,3 @@ def test_the_models_page_draws_its_charts(page: Page) -> None:
     settle(page)
     for chart in charts.all():
         assert len(np.unique(pixels(chart).reshape(-1, 3), axis=0)) > 20
-
-
-@pytest.mark.slow
-def test_the_page_says_that_the_lake_has_changed_and_refreshes_when_asked(page: Page, full_lake: TestLake) -> None:
-    page.get_by_text("6 slides: 6 scored").wait_for()
-    (full_lake.root.parent / "late.tif").write_bytes(b"no slide")
-    full_lake("ingest", str(full_lake.root.parent / "late.tif"))
-    page.get_by_text("The lake has changed").wait_for()
-    expect(page.get_by_text("6 slides: 6 scored")).to_be_visible()
-    page.get_by_role("button", name="Refresh").click()
-    page.get_by_text("7 slides: 6 scored, 1 failed").wait_for()
-    expect(page.get_by_text("The lake has changed")).to_have_count(0)

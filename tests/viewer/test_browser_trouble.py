@@ -1,14 +1,28 @@
-"""What is wrong is a sentence in Chromium, too, and the app goes on."""
+"""What is wrong, or has changed, is a sentence in Chromium, too, and the app goes on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_support import alpha, open_viewer, overlay, until
+from browser_support import alpha, open_viewer, overlay, served, until
 from playwright.sync_api import Page, expect
+from support import TestLake
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def shown_lake(full_lake: TestLake) -> TestLake:
+    return full_lake
+
+
+@pytest.fixture
+def address(shown_lake: TestLake) -> Iterator[str]:
+    """Of an app of the test's own, for it changes lake and slides."""
+    with served(shown_lake.root) as address:
+        yield address
 
 
 def test_an_address_that_names_no_slide_or_no_model_says_so_and_the_app_goes_on(page: Page, address: str) -> None:
@@ -50,3 +64,14 @@ def test_a_slide_file_that_is_moved_while_one_looks_is_a_sentence(
     expect(viewer.get_by_role("alert")).to_have_count(0)
     assert {error for error in console_errors if "404" not in error} == set()
     console_errors.clear()
+
+
+def test_the_page_says_that_the_lake_has_changed_and_refreshes_when_asked(page: Page, shown_lake: TestLake) -> None:
+    page.get_by_text("6 slides: 6 scored").wait_for()
+    (shown_lake.root.parent / "late.tif").write_bytes(b"no slide")
+    shown_lake("ingest", str(shown_lake.root.parent / "late.tif"))
+    page.get_by_text("The lake has changed").wait_for()
+    expect(page.get_by_text("6 slides: 6 scored")).to_be_visible()
+    page.get_by_role("button", name="Refresh").click()
+    page.get_by_text("7 slides: 6 scored, 1 failed").wait_for()
+    expect(page.get_by_text("The lake has changed")).to_have_count(0)

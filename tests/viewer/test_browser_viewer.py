@@ -8,7 +8,7 @@ import re
 import matplotlib
 import numpy as np
 import pytest
-from browser_support import alpha, color_at, open_viewer, overlay, pixels, settle
+from browser_support import alpha, at_rest, color_at, open_viewer, overlay, pixels, settle, until
 from PIL import Image
 from playwright.sync_api import Page, expect
 from support import TestLake
@@ -55,17 +55,17 @@ def test_sliders_change_the_picture_without_python_and_without_new_tiles(page: P
 
 @pytest.mark.slow
 def test_the_heatmap_lies_where_the_patches_are_and_is_hot_where_the_labels_say_tumor(
-    page: Page, address: str, full_lake: TestLake
+    page: Page, address: str, shown_lake: TestLake
 ) -> None:
     viewer = open_viewer(page, address, "slide=tumor_4")
     viewer.get_by_label("Annotations").uncheck()
     viewer.get_by_label("Opacity").press("End")
     scored = (
-        full_lake.read("predictions")
+        shown_lake.read("predictions")
         .filter(slide_id="tumor_4")
-        .join(full_lake.read("labels"), on=["slide_id", "patch_set", "x", "y"])
+        .join(shown_lake.read("labels"), on=["slide_id", "patch_set", "x", "y"])
     )
-    threshold = full_lake.read("models")["threshold"][0]
+    threshold = shown_lake.read("models")["threshold"][0]
     viridis = matplotlib.colormaps["viridis"]
     patches = scored.select("x", "y", "probability", "label").rows()
     assert {label for *_, label in patches} == {0, 1}
@@ -84,6 +84,11 @@ def test_the_heatmap_lies_where_the_patches_are_and_is_hot_where_the_labels_say_
     assert color_at(viewer, 20, 20)[3] == 0
 
 
+def place(page: Page) -> str:
+    """The address that the browser shows; page.url is not told while one sleeps."""
+    return str(page.evaluate("location.href"))
+
+
 def slide_with_hotspots(lake: TestLake) -> str:
     """A slide with several of them."""
     slides.forget()
@@ -97,23 +102,22 @@ def slide_with_hotspots(lake: TestLake) -> str:
 
 @pytest.mark.slow
 def test_keys_step_through_hotspots_and_the_address_keeps_the_view(
-    page: Page, address: str, full_lake: TestLake
+    page: Page, address: str, shown_lake: TestLake
 ) -> None:
-    viewer = open_viewer(page, address, f"slide={slide_with_hotspots(full_lake)}")
+    viewer = open_viewer(page, address, f"slide={slide_with_hotspots(shown_lake)}")
     page.keyboard.press("n")
     first = viewer.locator(".hotspots li button").first
     expect(first).to_have_attribute("aria-pressed", "true")
     page.wait_for_url(re.compile(r"zoom="))
-    page.wait_for_timeout(1000)
-    at_first = page.url
+    at_first = at_rest(lambda: place(page))
     page.keyboard.press("n")
     expect(first).to_have_attribute("aria-pressed", "false")
-    page.wait_for_timeout(1000)
-    assert page.url != at_first
+    until(lambda: place(page) != at_first, "the address follows the view")
+    at_rest(lambda: place(page))
     page.keyboard.press("p")
     expect(first).to_have_attribute("aria-pressed", "true")
-    page.wait_for_timeout(1000)
-    assert page.url == at_first
+    until(lambda: place(page) == at_first, "the address is that of the first again")
+    assert at_rest(lambda: place(page)) == at_first
 
     picture = pixels(viewer.locator(".picture").first)
     page.goto(at_first)
@@ -130,17 +134,16 @@ def test_a_click_shows_the_patch_and_leaves_the_view_alone(page: Page, address: 
     viewer = open_viewer(page, address, "slide=tumor_4")
     page.keyboard.press("n")
     page.wait_for_url(re.compile(r"zoom="))
-    page.wait_for_timeout(1000)
-    before, element = page.url, overlay(viewer).element_handle()
+    before, element = at_rest(lambda: place(page)), overlay(viewer).element_handle()
     viewer.locator(".picture").first.click()
     page.get_by_text("Your verdict").wait_for()
     page.get_by_text("Most alike across the lake").wait_for()
-    assert page.url == before
+    assert place(page) == before
     assert element.evaluate("canvas => canvas.isConnected")
 
 
 @pytest.mark.slow
-def test_the_view_is_saved_with_model_versions_and_banner(page: Page, address: str, full_lake: TestLake) -> None:
+def test_the_view_is_saved_with_model_versions_and_banner(page: Page, address: str, shown_lake: TestLake) -> None:
     viewer = open_viewer(page, address, "slide=tumor_4&slide2=normal_1")
     expect(viewer.locator(".pane:visible")).to_have_count(2)
     page.wait_for_timeout(1500)
@@ -156,5 +159,5 @@ def test_the_view_is_saved_with_model_versions_and_banner(page: Page, address: s
     with page.expect_download() as download:
         viewer.get_by_role("link", name="For QuPath").click()
     assert json.loads(download.value.path().read_text())["features"]
-    left = full_lake.read("audit").sort("sequence").filter(action="exported").select("slide_id", "object").rows()
+    left = shown_lake.read("audit").sort("sequence").filter(action="exported").select("slide_id", "object").rows()
     assert left == [("tumor_4", "view.png"), ("normal_1", "view.png"), ("tumor_4", "hotspots.geojson")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ pytestmark = pytest.mark.slow
 CUT = (ROOT / "tests/viewer/cut.js").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def shown_lake(compared: TestLake, slides: Path) -> TestLake:
-    """A lake with three models; `slides` puts the files of its slides where they were."""
-    return compared
+@pytest.fixture(scope="module")
+def shown_lake(compared_once: Path, found_slides: None, tmp_path_factory: pytest.TempPathFactory) -> TestLake:
+    """A lake with three models."""
+    return TestLake(Path(shutil.copytree(compared_once, tmp_path_factory.mktemp("shown") / "lake")))
 
 
 @pytest.mark.parametrize("width", [1280, 1920])

@@ -12,7 +12,7 @@ from support import ROOT, TestLake
 from viewer_support import AA_TEXT, Color, Open, banner, contrast, rgb, words
 
 from lake import store
-from lake.heatmap_frame import BANNER_PAPER, PAPER
+from lake.heatmap_frame import BANNER, BANNER_PAPER, PAPER
 from lake.tables import FORMAT
 
 AA_PARTS = 3.0  # least contrast of what tells a control from its surroundings
@@ -66,11 +66,18 @@ def test_the_banner_can_be_read() -> None:
     assert contrast(PAPER, BANNER_PAPER) >= AA_TEXT
 
 
-def test_every_page_names_champion_and_table_versions(open_page: Open, full_lake: TestLake) -> None:
+def test_every_page_says_research_use_only_and_names_champion_and_table_versions(
+    open_page: Open, full_lake: TestLake
+) -> None:
     [model] = full_lake.read("models").to_dicts()
     versions = full_lake.versions()
+    app = open_page(full_lake.root, "worklist")
     for page in ("worklist", "viewer", "models", "sql", "lineage"):
-        text = banner(open_page(full_lake.root, page))
+        app.switch_page(f"../pages/{page}.py")
+        app.run()
+        assert not app.exception, app.exception[0].stack_trace
+        text = banner(app)
+        assert BANNER in text
         assert f"Champion {model['model_id']} · {model['encoder_id']}" in text
         assert f"predictions {versions['predictions']}, detections {versions['detections']}" in text
 

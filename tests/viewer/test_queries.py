@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,16 +27,23 @@ FINE, COARSE = "fine", "coarse"
 PEAKS = Peaks().parameters
 
 
-@pytest.fixture
-def tables(lake: TestLake) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The tables and views of a lake with a champion, 64 px at 1 mpp, and two tilings; slide 's' is in it."""
+@pytest.fixture(scope="module")
+def with_champion(empty_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> TestLake:
+    """A lake with a champion, 64 px at 1 mpp, and two tilings; only read here."""
+    lake = TestLake(Path(shutil.copytree(empty_lake, tmp_path_factory.mktemp("champion") / "lake")))
     for name, mpp in ((FINE, 1.0), (COARSE, 2.0), ("region", 1.0)):
         tiling = {"patch_set": name, "tiling": "grid", "patch_px": 64, "mpp": mpp, "stride_px": 32, "tissue_od": 0.05}
         store.put(lake.root, "patch_sets", [full("patch_sets", **tiling)], "test")
     model = {"model_id": "m", "encoder_id": "e", "patch_set": FINE, "patch_px": 64, "mpp": 1.0}
     store.put(lake.root, "models", [full("models", **model)], "test")
     store.put(lake.root, "settings", [{"name": "champion", "value": "m"}], "test")
-    with session.connect(lake.root, udfs=()) as con:
+    return lake
+
+
+@pytest.fixture
+def tables(with_champion: TestLake) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The tables and views of that lake; slide 's' is in it."""
+    with session.connect(with_champion.root, udfs=()) as con:
         con.execute("drop view runs")  # of the rows above
         con.from_arrow(TABLES["runs"].schema.empty_table()).create("runs")
         add(con, "slides", {"slide_id": "s", "path": "/slides/s.tif", "status": "ok", "split": "test"} | CURRENT)
@@ -272,6 +280,7 @@ def of_champion(lake: TestLake, name: str, **values: Any) -> pl.DataFrame:
     return answer(lake, name, model_id=models.champion(lake.root), **values)
 
 
+@pytest.mark.slow
 def test_the_curves_of_every_model_are_scikit_learns(compared: TestLake) -> None:
     stored = compared.read("metrics").filter(scope="patch", name="auc")
     with session.connect(compared.root, udfs=()) as con:
@@ -311,6 +320,7 @@ def test_a_thinned_curve_keeps_its_ends_and_lies_on_the_whole_one(full_lake: Tes
     assert narrow.height < whole.height - 1
 
 
+@pytest.mark.slow
 def test_the_champion_is_listed_first_with_what_was_measured_of_it(compared: TestLake) -> None:
     listed = answer(compared, "model_list")
     assert listed["is_champion"].to_list() == [True, False, False]
@@ -372,6 +382,7 @@ def test_hotspots_are_at_most_as_many_as_asked_for(full_lake: TestLake) -> None:
     assert hotspots(full_lake, candidates=1)["rank"].to_list() == [1]
 
 
+@pytest.mark.slow
 def test_another_models_predictions_do_not_outdate_a_models_metrics(compared: TestLake) -> None:
     with session.connect(compared.root, udfs=()) as con:
         for model_id in compared.read("models")["model_id"]:
