@@ -273,7 +273,7 @@ def main() -> None:
         if end.code == INTERRUPTED:  # so Typer ends on Ctrl-C
             say(STOPPED)
         raise
-    except Exception as error:
+    except BaseException as error:  # also a panic of Polars, which is no Exception
         told = str(error)
         if told == "Query interrupted" or "executing the UDF: KeyboardInterrupt" in told:  # so DuckDB puts Ctrl-C
             say(STOPPED)

@@ -19,7 +19,7 @@ SHORTAGES = (
     ),
     (
         r"Out of Memory Error|\bMemoryError\b|bad_?alloc|Cannot allocate memory|malloc of size|[Uu]nable to allocate"
-        r"|[Ff]ailed to allocate|can't start new thread|failed to map segment|\bos error 12\b",
+        r"|[Ff]ailed to allocate|can't start new thread|spawn worker thread|failed to map segment|\bos error 12\b",
         "memory is used up; end other programs, or give this one more",
     ),
     (r"Read-only file system|readonly database|\bos error 30\b", "what holds it may only be read; name another place"),
