@@ -1,9 +1,9 @@
-"""InceptionV3 in int8 behind its first convolution: the same 2048 features, to a cosine of 0.999, in 0.3 of the time.
+"""InceptionV3, most of it in int8: the same 2048 features, to a cosine of 0.999, in a third of the time.
 
-Every batch norm leaves sums with a spread of 1, as training saw them, and 12 spreads reach far enough. So all bytes
-between layers stand for 0 to 12 in equal steps, and nothing is calibrated on images. Maps that are averaged before a
-convolution of 1x1 are averaged after it instead: that is the same, and there are fewer channels. What was tried is in
-docs/performance.md.
+The first two convolutions stay in fp32. Every batch norm leaves sums with a spread of 1, as training saw them, and 12
+spreads reach far enough. So all bytes between layers stand for 0 to 12 in equal steps, and nothing is calibrated on
+images. Maps that are averaged before a convolution of 1x1 are averaged after it instead: that is the same, and there
+are fewer channels. What was tried is in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from udfs.encoders.weights import fetch
 
 __all__ = ["DIMS", "INPUT_PX", "SOURCE", "build", "convert"]
 
+_IN_FP32 = 2  # convolutions at the start
 _REACH = 12.0  # numbers reach so many spreads from 0; farther ones are cut
 
 
@@ -53,16 +54,16 @@ def _write(graph: GraphWriter, network: Network) -> Bytes:
     """Add every layer to the graph; returns what the last one gives."""
     positive, signed = int8_graph.rectified(graph, _REACH), int8_graph.signed(graph, _REACH)
     means = _means(network)
-    found: dict[Layer, Bytes] = {}
-    for layer in postorder(network.output):
-        if layer.kind == "input":
-            continue
-        (first, *_), weights = layer.inputs, network.weights.get(layer)
+    _, *layers = postorder(network.output)
+    stem, rest = layers[:_IN_FP32], layers[_IN_FP32:]
+    x = inception_v3.write_input(graph)
+    for layer in stem:
+        x = inception_v3.write_convolution(graph, x, layer, network.weights[layer])
+    found = {stem[-1]: int8_graph.quantise(graph, x, positive)}
+    for layer in rest:
+        first, weights = layer.inputs[0], network.weights.get(layer)
         if weights is None:
             found[layer] = _pass_on(graph, layer.kind, [found[each] for each in layer.inputs])
-        elif first.kind == "input":
-            x = inception_v3.write_convolution(graph, inception_v3.write_input(graph), layer, weights)
-            found[layer] = int8_graph.quantise(graph, x, positive)
         elif first.kind == "average_pool":
             sums = _convolve(graph, found[first], means[first], layer, weights, signed)
             found[layer] = int8_graph.average_pool(graph, sums, 3, positive)
