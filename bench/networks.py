@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import onnx
 
-from udfs.encoders import catalog, inception_v3
+from udfs.encoders import catalog, inception_v3, inception_v3_int8
 from udfs.encoders.encoder import EncoderSpec, describe
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ def prepare(name: str, folder: Path, precision: str) -> tuple[EncoderSpec, Path,
     if catalog.available(name):
         (_, file), weights = catalog.prepare(name), "published weights"
     else:
-        drawn, file, weights = folder / f"{name}.h5", folder / f"{name}.onnx", "random weights"
+        drawn, file, weights = folder / "inception_v3.h5", folder / f"{name}.onnx", "random weights"
         if not file.exists():
             _write_random(drawn)
-            inception_v3.convert(drawn, file)
+            converter = inception_v3_int8 if name == "inception_v3_int8" else inception_v3
+            converter.convert(drawn, file)
     return describe(name, file, preprocessing={}, precision=precision, source=weights), file, weights
 
 

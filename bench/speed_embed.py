@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lake.session import new_connection
 from udfs.embed import embed_udf
+from udfs.encoders import catalog
 from udfs.encoders.encoder import Encoder
 from udfs.encoders.sessions import providers
 from udfs.processors import cores
@@ -46,7 +47,7 @@ Images = NDArray[np.uint8]
 
 
 def measure(folder: Path) -> list[Figure]:
-    """Both encoders beside their peers, and what bf16 does to features."""
+    """Both encoders beside their peers, and what bf16 and int8 do to features."""
     piece = slides.real_piece()
     slide = speed_crop.square_slide(folder, piece)
     has_amx = "AMX" in report.instructions()
@@ -56,7 +57,11 @@ def measure(folder: Path) -> list[Figure]:
         if name == "inception_v3":
             bars |= {CPU: 4, TORCH: 6, TORCH_BF16: 1.5} if has_amx else {TORCH: 1.3}
         figures += _race(name, folder, slide, piece, bars)
-    return [*figures, *_race_int8(folder, slide, piece), *_accuracy(folder)]
+    for name, least in (("efficientnet_lite0", None), ("inception_v3", None if has_amx else 1.3)):
+        figures += _race_int8(name, folder, slide, piece, least)
+    for name in IMAGES:
+        figures += _accuracy(name, folder)
+    return figures
 
 
 def _race(name: str, folder: Path, slide: Path, piece: slides.Piece, bars: dict[str, float | None]) -> list[Figure]:
@@ -84,22 +89,24 @@ def _race(name: str, folder: Path, slide: Path, piece: slides.Piece, bars: dict[
     return [replace(each, note=note) for each in found]
 
 
-def _race_int8(folder: Path, slide: Path, piece: slides.Piece) -> list[Figure]:
-    """The same network in int8 and in fp32, both in SQL, and in bf16 by PyTorch."""
-    spec, file, weights = networks.prepare("efficientnet_lite0_int8", folder, "int8")
-    exact = networks.prepare("efficientnet_lite0", folder, "fp32")
-    places = speed_crop.gridded(spec.input_px)[: IMAGES["efficientnet_lite0"]]
+def _race_int8(name: str, folder: Path, slide: Path, piece: slides.Piece, least: float | None) -> list[Figure]:
+    """The same network in int8 and in fp32, both in SQL, and by PyTorch; least: bar over PyTorch's fp32."""
+    spec, file, weights = networks.prepare(f"{name}_int8", folder, "int8")
+    exact = networks.prepare(name, folder, "fp32")
+    places = speed_crop.gridded(spec.input_px)[: IMAGES[name]]
+    images = ready(slide, places, spec.input_px)
     ours, theirs = Encoder(spec, file), Encoder(*exact[:2])
     measured = race.rates(
         {
             OURS: lambda: in_sql(ours, slide, places),
-            "efficientnet_lite0, fp32": lambda: in_sql(theirs, slide, places),
-            TORCH_BF16: by_torch(exact[1], ready(slide, places, spec.input_px), "bfloat16"),
+            f"{name}, fp32": lambda: in_sql(theirs, slide, places),
+            TORCH: by_torch(exact[1], images, "float32"),
+            TORCH_BF16: by_torch(exact[1], images, "bfloat16"),
         },
         ROUNDS,
     )
-    bars = {"efficientnet_lite0, fp32": 1.2, TORCH_BF16: None}
-    found = race.against("features of efficientnet_lite0_int8", "images/s", measured, bars)
+    bars = {f"{name}, fp32": 1.2, TORCH: least, TORCH_BF16: None}
+    found = race.against(f"features of {name}_int8", "images/s", measured, bars)
     return [replace(each, note=f"{ours.provider}, {weights}; {piece.about}") for each in found]
 
 
@@ -157,18 +164,20 @@ def by_torch(file: Path, images: Images, dtype: str) -> Callable[[], int]:
     return call
 
 
-def _accuracy(folder: Path) -> list[Figure]:
-    """Features of efficientnet_lite0 in bf16 and int8 beside fp32: their cosine, and the AUC of a head on each."""
+def _accuracy(name: str, folder: Path) -> list[Figure]:
+    """Features in bf16 and int8 beside fp32: their cosine, and the AUC of a head on each."""
     data = report.SHARED / "data" / "pcam"
-    what = "features of efficientnet_lite0, {} beside fp32"
+    what = f"features of {name}, {{}} beside fp32"
     if not (data / "train.parquet").is_file():
         return [Figure(what.format("bf16 and int8"), "", None, note="PatchCamelyon's patches are not here")]
-    spec, file, _ = networks.prepare("efficientnet_lite0", folder, "fp32")
+    if not catalog.available(name):  # what random weights lose says nothing of trained ones
+        return [Figure(what.format("bf16 and int8"), "", None, note="the published weights are not within reach")]
+    spec, file, _ = networks.prepare(name, folder, "fp32")
     ways: dict[str, Callable[[Images], Embeddings]] = {"fp32": Encoder(spec, file).embed}
-    ways["int8"] = Encoder(*networks.prepare("efficientnet_lite0_int8", folder, "int8")[:2]).embed
-    notes = {"int8": "efficientnet_lite0_int8"}
+    ways["int8"] = Encoder(*networks.prepare(f"{name}_int8", folder, "int8")[:2]).embed
+    notes = {"int8": f"{name}_int8"}
     if providers("bf16"):
-        ways["bf16"] = Encoder(*networks.prepare("efficientnet_lite0", folder, "bf16")[:2]).embed
+        ways["bf16"] = Encoder(*networks.prepare(name, folder, "bf16")[:2]).embed
         notes["bf16"] = "by OpenVINO"
     else:
         ways["bf16"], notes["bf16"] = _embed_by_torch(file), "by PyTorch: no provider here computes in it"

@@ -108,7 +108,8 @@ def test_a_bias_far_larger_than_its_row_is_still_counted():
     assert abs(3.0 / (float(steps[0]) * 0.02)) < 2**25
 
 
+@pytest.mark.parametrize("limit", [6.0, 12.0])
 @pytest.mark.parametrize(("mean", "spread"), [(0.0, 1.0), (-2.0, 0.5), (3.0, 4.0), (7.0, 2.0), (1.0, 0.0), (9.0, 0.0)])
-def test_the_mean_after_relu6_is_that_of_many_draws(mean, spread):
-    draws = np.clip(np.random.default_rng(0).normal(mean, spread, 400_000), 0, 6)
-    assert rectified_mean(mean, spread) == pytest.approx(draws.mean(), abs=0.02)
+def test_the_mean_after_a_cut_is_that_of_many_draws(mean, spread, limit):
+    draws = np.clip(np.random.default_rng(0).normal(mean, spread, 400_000), 0, limit)
+    assert rectified_mean(mean, spread, limit) == pytest.approx(draws.mean(), abs=0.02)

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udfs.cache_folder import cache_dir
-from udfs.encoders import efficientnet_lite0, efficientnet_lite0_int8, efficientnet_lite0_stages, inception_v3
+from udfs.encoders import (
+    efficientnet_lite0,
+    efficientnet_lite0_int8,
+    efficientnet_lite0_stages,
+    inception_v3,
+    inception_v3_int8,
+)
 from udfs.encoders.encoder import EncoderSpec, specify
 from udfs.encoders.weights import exclusive, local_path
 from udfs.errors import EncoderError
@@ -54,6 +60,16 @@ BUILT_IN = {
             source=inception_v3.SOURCE,
             build=inception_v3.build,
             has_weights=lambda: local_path(inception_v3.WEIGHTS) is not None,
+        ),
+        BuiltIn(
+            name="inception_v3_int8",
+            about="InceptionV3, most of it in int8: all but the same features three times as fast on a CPU",
+            input_px=inception_v3_int8.INPUT_PX,
+            dims=inception_v3_int8.DIMS,
+            source=inception_v3_int8.SOURCE,
+            build=inception_v3_int8.build,
+            has_weights=lambda: local_path(inception_v3.WEIGHTS) is not None,
+            precision="int8",
         ),
         BuiltIn(
             name="efficientnet_lite0",

@@ -24,6 +24,7 @@ __all__ = ["DIMS", "INPUT_PX", "SOURCE", "build"]
 
 _BLOCKS_IN_FP32 = 4  # they take the largest maps, where rounding does most harm
 _LEAST_VARIANCE = 1e-8  # of channels that are all but constant
+_SIX = 6.0  # where ReLU6 cuts off
 _REACH = 5.0  # numbers reach so many spreads from 0; farther ones are cut
 
 
@@ -91,7 +92,8 @@ def _write_block(graph: GraphWriter, before: str, block: Block, spread: float) -
 def _convolve(graph: GraphWriter, x: Bytes, layer: Layer, rounding: Callable[[Exact, Exact, float], Rounded]) -> Bytes:
     bias = layer.bias.astype(np.float64)
     rounded = rounding(_rows(layer), bias, x.size)
-    return int8_graph.convolve(graph, x, layer.kernel.shape, rounded, bias, layer.stride, layer.pads)
+    out = int8_graph.relu6(graph)
+    return int8_graph.convolve(graph, x, layer.kernel.shape, rounded, bias, layer.stride, layer.pads, out)
 
 
 def _project(graph: GraphWriter, x: Bytes, block: Block) -> str:
@@ -100,7 +102,8 @@ def _project(graph: GraphWriter, x: Bytes, block: Block) -> str:
     rounded = round_rows(rows)
     before = block.depthwise
     means = [
-        rectified_mean(float(mean), float(spread)) for mean, spread in zip(before.mean, before.spread, strict=True)
+        rectified_mean(float(mean), float(spread), _SIX)
+        for mean, spread in zip(before.mean, before.spread, strict=True)
     ]
     lost = np.sum((rows - rounded.weights()) * means, axis=1)
     return int8_graph.multiply(graph, x, rounded, (block.project.bias + lost).astype(np.float32))

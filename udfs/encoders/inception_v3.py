@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from udfs.encoders.onnx_graph import VALID, GraphWriter, fold_batch_norm, same_pads
+from udfs.encoders.onnx_graph import VALID, GraphWriter, Pads, Weights, fold_batch_norm, same_pads
 from udfs.encoders.weights import WeightsFile, fetch
 from udfs.errors import EncoderError
 
@@ -31,19 +30,23 @@ SOURCE = f"Keras applications, {WEIGHTS.name}"
 _MEAN = _STD = 127.5
 _EPSILON = 1e-3
 
-Weights = NDArray[np.float32]
 Kernel = tuple[int, int, int]  # filters, height, width
 
 
 @dataclass(frozen=True, eq=False)
-class _Layer:
+class Layer:
     """A node of the network: a convolution with batch norm and ReLU where it has filters, else as `kind` says."""
 
     kind: str
-    inputs: tuple[_Layer, ...]
+    inputs: tuple[Layer, ...]
     kernel: Kernel = (0, 3, 3)
     stride: int = 1
     is_padded: bool = True
+
+    @property
+    def pads(self) -> Pads:
+        """What a convolution adds around its maps."""
+        return same_pads(self.kernel[1:]) if self.is_padded else VALID
 
     @property
     def steps(self) -> int:
@@ -58,6 +61,21 @@ class _Layer:
         return self.kernel[0] or sum(each.channels for each in self.inputs)
 
 
+class Convolution(NamedTuple):
+    """Weights with the batch norm folded in, and what they gave in training, channel by channel: spreads are 1."""
+
+    kernel: Weights
+    bias: Weights
+    mean: Weights
+
+
+class Network(NamedTuple):
+    """The last layer, through which all others are found, and the weights of those that are convolutions."""
+
+    output: Layer
+    weights: dict[Layer, Convolution]
+
+
 def build(target: Path) -> None:
     """Write the encoder to `target`: bytes (n, 299, 299, 3) in, floats (n, 2048) out.
 
@@ -68,6 +86,17 @@ def build(target: Path) -> None:
 
 def convert(weights: Path, target: Path) -> None:
     """Write the network with the weights of a Keras HDF5 file (no top) to `target`.
+
+    Raises EncoderError naming the file when its layers do not fit the network.
+    """
+    network = read_network(weights)
+    graph = GraphWriter()
+    maps = _write(graph, network)
+    graph.save(graph.flatten(graph.mean(maps)), target, "inception_v3", INPUT_PX, DIMS)
+
+
+def read_network(weights: Path) -> Network:
+    """The network with the weights of a Keras HDF5 file (no top).
 
     Keras assigns weights by the order of layers, whatever their names, and so does this.
     Raises EncoderError naming the file when its layers do not fit the network.
@@ -86,10 +115,8 @@ def convert(weights: Path, target: Path) -> None:
             raise EncoderError(f"{weights}: a kernel of {kernel.shape}, not {expected}; use Keras' {WEIGHTS.name}")
         beta, mean, variance = norm
         planes = kernel.transpose(3, 2, 0, 1)  # Keras: height, width, in, out
-        folded[layer] = fold_batch_norm(planes, np.ones_like(beta), beta, mean, variance, _EPSILON)
-    graph = GraphWriter()
-    maps = _write(graph, output, folded)
-    graph.save(graph.flatten(graph.mean(maps)), target, "inception_v3", INPUT_PX, DIMS)
+        folded[layer] = Convolution(*fold_batch_norm(planes, np.ones_like(beta), beta, mean, variance, _EPSILON), beta)
+    return Network(output, folded)
 
 
 def _read_hdf5(path: Path) -> tuple[list[Weights], list[list[Weights]]]:
@@ -124,11 +151,11 @@ def _names(group: Any, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _postorder(output: _Layer) -> list[_Layer]:
+def postorder(output: Layer) -> list[Layer]:
     """Every layer once, after its inputs."""
-    seen: dict[_Layer, None] = {}
+    seen: dict[Layer, None] = {}
 
-    def visit(layer: _Layer) -> None:
+    def visit(layer: Layer) -> None:
         if layer not in seen:
             for each in layer.inputs:
                 visit(each)
@@ -138,12 +165,12 @@ def _postorder(output: _Layer) -> list[_Layer]:
     return list(seen)
 
 
-def _keras_order(output: _Layer) -> list[_Layer]:
+def _keras_order(output: Layer) -> list[Layer]:
     """The convolutions in the order of Keras' layers: farthest from the output first, then depth first.
 
     Source: keras/src/ops/function.py, map_graph.
     """
-    layers = _postorder(output)
+    layers = postorder(output)
     depths = {output: 0}
     for layer in reversed(layers):
         for each in layer.inputs:
@@ -152,31 +179,40 @@ def _keras_order(output: _Layer) -> list[_Layer]:
     return sorted(convolutions, key=lambda layer: -depths[layer])
 
 
-def _write(graph: GraphWriter, output: _Layer, folded: dict[_Layer, tuple[Weights, Weights]]) -> str:
+def _write(graph: GraphWriter, network: Network) -> str:
     """Add every layer to the graph; returns the output's tensor."""
-    tensors: dict[_Layer, str] = {}
-    for layer in _postorder(output):
+    tensors: dict[Layer, str] = {}
+    for layer in postorder(network.output):
         inputs = [tensors[each] for each in layer.inputs]
         match layer.kind:
             case "input":
-                tensors[layer] = graph.normalise(graph.pixels(), _MEAN, _STD)
+                tensors[layer] = write_input(graph)
             case "convolution":
-                pads = same_pads(layer.kernel[1:]) if layer.is_padded else VALID
-                tensors[layer] = graph.relu(graph.convolve(inputs[0], *folded[layer], layer.stride, pads))
+                tensors[layer] = write_convolution(graph, inputs[0], layer, network.weights[layer])
             case "max_pool":
                 tensors[layer] = graph.max_pool(inputs[0], 3, 2)
             case "average_pool":
                 tensors[layer] = graph.average_pool(inputs[0], 3)
             case _:
                 tensors[layer] = graph.concatenate(inputs)
-    return tensors[output]
+    return tensors[network.output]
 
 
-def _network() -> _Layer:
-    x = _valid(_Layer("input", ()), (32, 3, 3), stride=2)
+def write_input(graph: GraphWriter) -> str:
+    """The images as the first convolution takes them."""
+    return graph.normalise(graph.pixels(), _MEAN, _STD)
+
+
+def write_convolution(graph: GraphWriter, x: str, layer: Layer, weights: Convolution) -> str:
+    """A convolution with ReLU, in fp32."""
+    return graph.relu(graph.convolve(x, weights.kernel, weights.bias, layer.stride, layer.pads))
+
+
+def _network() -> Layer:
+    x = _valid(Layer("input", ()), (32, 3, 3), stride=2)
     x = _chain(_valid(x, (32, 3, 3)), (64, 3, 3))
-    x = _valid(_Layer("max_pool", (x,)), (80, 1, 1))
-    x = _Layer("max_pool", (_valid(x, (192, 3, 3)),))
+    x = _valid(Layer("max_pool", (x,)), (80, 1, 1))
+    x = Layer("max_pool", (_valid(x, (192, 3, 3)),))
     for pooled in (32, 64, 64):
         x = _mixed_35(x, pooled)
     x = _halve_35(x)
@@ -186,25 +222,25 @@ def _network() -> _Layer:
     return _mixed_8(_mixed_8(x))
 
 
-def _chain(x: _Layer, *kernels: Kernel) -> _Layer:
+def _chain(x: Layer, *kernels: Kernel) -> Layer:
     for kernel in kernels:
-        x = _Layer("convolution", (x,), kernel)
+        x = Layer("convolution", (x,), kernel)
     return x
 
 
-def _valid(x: _Layer, kernel: Kernel, stride: int = 1) -> _Layer:
-    return _Layer("convolution", (x,), kernel, stride, is_padded=False)
+def _valid(x: Layer, kernel: Kernel, stride: int = 1) -> Layer:
+    return Layer("convolution", (x,), kernel, stride, is_padded=False)
 
 
-def _concat(*branches: _Layer) -> _Layer:
-    return _Layer("concatenate", branches)
+def _concat(*branches: Layer) -> Layer:
+    return Layer("concatenate", branches)
 
 
-def _average(x: _Layer, filters: int) -> _Layer:
-    return _chain(_Layer("average_pool", (x,)), (filters, 1, 1))
+def _average(x: Layer, filters: int) -> Layer:
+    return _chain(Layer("average_pool", (x,)), (filters, 1, 1))
 
 
-def _mixed_35(x: _Layer, pooled: int) -> _Layer:
+def _mixed_35(x: Layer, pooled: int) -> Layer:
     """Mixed 0 to 2, on 35 x 35."""
     return _concat(
         _chain(x, (64, 1, 1)),
@@ -214,16 +250,16 @@ def _mixed_35(x: _Layer, pooled: int) -> _Layer:
     )
 
 
-def _halve_35(x: _Layer) -> _Layer:
+def _halve_35(x: Layer) -> Layer:
     """Mixed 3: 35 x 35 to 17 x 17."""
     return _concat(
         _valid(x, (384, 3, 3), stride=2),
         _valid(_chain(x, (64, 1, 1), (96, 3, 3)), (96, 3, 3), stride=2),
-        _Layer("max_pool", (x,)),
+        Layer("max_pool", (x,)),
     )
 
 
-def _mixed_17(x: _Layer, width: int) -> _Layer:
+def _mixed_17(x: Layer, width: int) -> Layer:
     """Mixed 4 to 7, on 17 x 17."""
     row, column = (width, 1, 7), (width, 7, 1)
     return _concat(
@@ -234,16 +270,16 @@ def _mixed_17(x: _Layer, width: int) -> _Layer:
     )
 
 
-def _halve_17(x: _Layer) -> _Layer:
+def _halve_17(x: Layer) -> Layer:
     """Mixed 8: 17 x 17 to 8 x 8."""
     return _concat(
         _valid(_chain(x, (192, 1, 1)), (320, 3, 3), stride=2),
         _valid(_chain(x, (192, 1, 1), (192, 1, 7), (192, 7, 1)), (192, 3, 3), stride=2),
-        _Layer("max_pool", (x,)),
+        Layer("max_pool", (x,)),
     )
 
 
-def _mixed_8(x: _Layer) -> _Layer:
+def _mixed_8(x: Layer) -> Layer:
     """Mixed 9 and 10, on 8 x 8."""
     single = _chain(x, (384, 1, 1))
     double = _chain(x, (448, 1, 1), (384, 3, 3))

@@ -73,16 +73,16 @@ def _steps(rows: Exact, bias: Exact | None, size: float) -> Weights:
     return found
 
 
-def rectified_mean(mean: float, spread: float) -> float:
-    """The mean of a normal distribution after ReLU6.
+def rectified_mean(mean: float, spread: float, limit: float) -> float:
+    """The mean of a normal distribution that is cut off below 0 and above `limit`, as ReLU6 does.
 
     Source: Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction, 2019, appendix C.
     """
     if spread == 0:
-        return min(max(mean, 0.0), 6.0)
-    low, high = -mean / spread, (6 - mean) / spread
+        return min(max(mean, 0.0), limit)
+    low, high = -mean / spread, (limit - mean) / spread
     inside = _below(high) - _below(low)
-    return mean * inside + spread * (_density(low) - _density(high)) + 6 * (1 - _below(high))
+    return mean * inside + spread * (_density(low) - _density(high)) + limit * (1 - _below(high))
 
 
 def _below(z: float) -> float:
@@ -105,15 +105,53 @@ def channels_first(graph: GraphWriter, x: str) -> str:
 
 def to_bytes(graph: GraphWriter, x: str, limit: float) -> Bytes:
     """Floats made bytes that reach from -limit to limit."""
-    found = _bytes(graph, f"step_{graph.number}", 2 * limit / 255, 128)
-    return found._replace(name=graph.node("QuantizeLinear", [x, found.step, found.zero]))
+    return quantise(graph, x, _bytes(graph, f"step_{graph.number}", 2 * limit / 255, 128))
+
+
+def relu6(graph: GraphWriter) -> Bytes:
+    """Bytes that reach from 0 to 6, yet without a name: what lies outside is cut off."""
+    return _bytes(graph, "step_relu6", 6 / 255, 0)
+
+
+def rectified(graph: GraphWriter, limit: float) -> Bytes:
+    """Bytes that reach from 0 to limit, the same ones whenever it is called in a graph."""
+    return _scalar_bytes(graph, "rectified", limit / 255, 0)
+
+
+def signed(graph: GraphWriter, limit: float) -> Bytes:
+    """Bytes that reach from -limit to limit, the same ones whenever it is called in a graph."""
+    return _scalar_bytes(graph, "signed", 2 * limit / 255, 128)
+
+
+def quantise(graph: GraphWriter, x: str, out: Bytes) -> Bytes:
+    """Floats made bytes like `out`."""
+    return out._replace(name=graph.node("QuantizeLinear", [x, out.step, out.zero]))
+
+
+def dequantise(graph: GraphWriter, x: Bytes) -> str:
+    """The floats that bytes stand for."""
+    return graph.node("DequantizeLinear", [x.name, x.step, x.zero])
+
+
+def average_pool(graph: GraphWriter, x: Bytes, edge: int, out: Bytes) -> Bytes:
+    """Means around each position, channels first, as bytes like `out`: ONNX Runtime makes one step of these three."""
+    return quantise(graph, graph.average_pool(dequantise(graph, x), edge), out)
 
 
 def convolve(
-    graph: GraphWriter, x: Bytes, shape: tuple[int, ...], weights: Rounded, bias: Exact, stride: int, pads: Pads
+    graph: GraphWriter,
+    x: Bytes,
+    shape: tuple[int, ...],
+    weights: Rounded,
+    bias: Exact,
+    stride: int,
+    pads: Pads,
+    out: Bytes,
 ) -> Bytes:
-    """A convolution and ReLU6, channels first; kernel (out, in, h, w), where `in` is 1 if each channel is apart."""
-    out = _bytes(graph, "step_relu6", 6 / 255, 0)
+    """A convolution, channels first, as bytes like `out`: those from 0 on are its ReLU.
+
+    Kernel (out, in, h, w), where `in` is 1 if each channel is apart.
+    """
     whole = np.rint(bias / (weights.steps.astype(np.float64) * x.size)).astype(np.int32)
     bias_name = graph.constant(f"bias_{graph.number}", whole)
     weight_names = _weights(graph, weights.integers.reshape(shape), weights.steps)
@@ -139,6 +177,12 @@ def mean(graph: GraphWriter, x: str) -> str:
 def _bytes(graph: GraphWriter, step: str, size: float, zero: int) -> Bytes:
     exact = np.float32(size)
     return Bytes("", graph.constant(step, exact), graph.constant(f"zero_{zero}", np.uint8(zero)), float(exact))
+
+
+def _scalar_bytes(graph: GraphWriter, kind: str, size: float, zero: int) -> Bytes:
+    exact = np.float32(size)
+    names = graph.scalar(f"step_{kind}", exact), graph.scalar(f"zero_{kind}", np.uint8(zero))
+    return Bytes("", *names, float(exact))
 
 
 def _weights(graph: GraphWriter, integers: NDArray[np.int8], steps: Weights) -> list[str]:

@@ -67,10 +67,17 @@ class GraphWriter:
 
     def constant(self, name: str, value: Weights | NDArray[np.integer] | np.float32 | np.uint8) -> str:
         """A constant; one that was given the same name before is taken for it."""
+        return self._hold(name, np.ascontiguousarray(value))
+
+    def scalar(self, name: str, value: np.float32 | np.uint8) -> str:
+        """A constant without dimensions, which some operators insist on; `constant` gives one of length 1."""
+        return self._hold(name, np.asarray(value))
+
+    def _hold(self, name: str, value: NDArray[Any]) -> str:
         from onnx import numpy_helper
 
         if all(held.name != name for held in self._initializers):
-            self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            self._initializers.append(numpy_helper.from_array(value, name))
         return name
 
     def pixels(self) -> str:
