@@ -17,13 +17,14 @@ WORKERS, WORKER_PRICE = (2, 10), 1.064  # dollars an hour
 PRICE = {"AMX": 0.0893, "": 0.1026}  # of a c7i.large or a c7a.large, of 2 processors: dollars an hour
 CROPPING, TRAINING = 10, 25  # the cluster's minutes
 SCORING = 15  # the cluster's seconds a slide
+CUT = ", with cutting out: no patch is a file"
 ACCURACY = "87 %, patches split at random"
 
 
 def table(results: Mapping[str, Any]) -> str:
     """The table, with what was measured so far."""
     crops = figure(results, "crop", "crop at 299 px, gridded")
-    whole = figure(results, "slide", f"{PATCHES:,} patches cropped")
+    wholes = figures(results, "slide", f"{PATCHES:,} patches cropped")
     slide = figure(results, "slide", "unseen slide to heatmap")
     price = PRICE["AMX" if "AMX" in results_machine(results) else ""]
     cropping = None if crops is None else PATCHES / crops["value"] / 60
@@ -33,7 +34,7 @@ def table(results: Mapping[str, Any]) -> str:
         (
             "their InceptionV3 features, and a model trained on them",
             f"{TRAINING} minutes",
-            "" if whole is None else f"{whole['value']:.0f} minutes, with cutting out: no patch is a file",
+            "; ".join(f"{each['value']:.0f} minutes in {_precision(each)}" for each in wholes) + CUT if wholes else "",
         ),
         ("a new slide scored", f"{SCORING} s", "" if slide is None else f"{slide['value']:.0f} s: {slide['what']}"),
         ("accuracy", ACCURACY, "[by slides that were held out](accuracy.md)"),
@@ -42,11 +43,15 @@ def table(results: Mapping[str, Any]) -> str:
         (
             "the first two lines",
             f"${least:.2f} to ${most:.2f}",
-            "" if whole is None else f"${whole['value'] / 60 * price:.2f}",
+            "; ".join(f"${each['value'] / 60 * price:.2f} in {_precision(each)}" for each in wholes),
         ),
     ]
-    remark = "" if whole is None else f"\n\nFeatures and training: {whole['note']}."
-    return report.grid(("", "Databricks' cluster", "histolake"), rows) + remark
+    remarks = [f"\n\nFeatures and training in {each['note']}." for each in wholes]
+    return report.grid(("", "Databricks' cluster", "histolake"), rows) + "".join(remarks)
+
+
+def _precision(whole: Mapping[str, Any]) -> str:
+    return str(whole["note"]).partition(",")[0]
 
 
 def results_machine(results: Mapping[str, Any]) -> str:
@@ -56,7 +61,10 @@ def results_machine(results: Mapping[str, Any]) -> str:
 
 def figure(results: Mapping[str, Any], part: str, start: str) -> Mapping[str, Any] | None:
     """The first figure of a part whose name begins so, if it was measured."""
-    for figure in results.get(part, {}).get("figures", []):
-        if figure["what"].startswith(start) and figure["value"] is not None:
-            return dict(figure)
-    return None
+    return next(iter(figures(results, part, start)), None)
+
+
+def figures(results: Mapping[str, Any], part: str, start: str) -> list[Mapping[str, Any]]:
+    """The figures of a part whose names begin so, as far as they were measured."""
+    kept = results.get(part, {}).get("figures", [])
+    return [each for each in kept if each["what"].startswith(start) and each["value"] is not None]

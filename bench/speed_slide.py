@@ -32,7 +32,7 @@ QUICKER_REFERENCE = "inception_v3_int8"
 PATCHES = 10_000
 MANY = 20_000  # stands for 100,000, which take a quarter of an hour and more
 HEADLINE = 174_000  # patches of a training set
-MEASURED, MEASURED_SLOWLY = 20_000, 2_000  # that are embedded for the extrapolation, in bf16 and in int8
+MEASURED, MEASURED_SLOWLY = 20_000, 2_000  # that are embedded for the extrapolation, in bf16 and without
 MINUTES = 35
 TISSUE = 0.655  # of the square slides
 GB = 1e9
@@ -85,7 +85,7 @@ def measure(folder: Path) -> list[Figure]:
             at_most=1.2 * few.peak,
             note=stands_for,
         ),
-        _headline(folder, piece),
+        *_headlines(folder, piece),
     ]
 
 
@@ -126,13 +126,18 @@ def _slide(folder: Path, piece: slides.Piece, patches: int, px: int) -> Path:
     return path
 
 
-def _headline(folder: Path, piece: slides.Piece) -> Figure:
-    """Minutes for the features of a training set, from those of a part of it, and for training."""
-    is_bf16 = bool(providers("bf16"))
-    name, precision = (REFERENCE, "bf16") if is_bf16 else (QUICKER_REFERENCE, "int8")
-    measured = MEASURED if is_bf16 else MEASURED_SLOWLY
+def _headlines(folder: Path, piece: slides.Piece) -> list[Figure]:
+    """Minutes for the features of a training set and for training: in bf16 where that is had, else in fp32 and int8."""
+    if providers("bf16"):
+        return [_headline(folder, piece, REFERENCE, "bf16", MEASURED)]
+    ways = ((REFERENCE, "fp32"), (QUICKER_REFERENCE, "int8"))
+    return [_headline(folder, piece, name, precision, MEASURED_SLOWLY) for name, precision in ways]
+
+
+def _headline(folder: Path, piece: slides.Piece, name: str, precision: str, measured: int) -> Figure:
+    """Minutes by one encoder: its features extrapolated from those of some patches."""
     spec, file, weights = networks.prepare(name, folder, precision)
-    root, slide = folder / "lake-headline", _slide(folder, piece, measured, REFERENCE_PX)
+    root, slide = folder / f"lake-headline-{precision}", _slide(folder, piece, measured, REFERENCE_PX)
     shutil.rmtree(root, ignore_errors=True)
     store.create(root)
     encoders.add(root, spec, file, store.new_run_id())
@@ -143,7 +148,7 @@ def _headline(folder: Path, piece: slides.Piece) -> Figure:
     pace = (patching.seconds + embedding.seconds) / patches
     training = _training()
     note = (
-        f"extrapolated from {patches:,} patches of {REFERENCE_PX} px, {race.amount(1 / pace)} a second, {precision}, "
+        f"{precision}, extrapolated from {patches:,} patches of {REFERENCE_PX} px, {race.amount(1 / pace)} a second, "
         f"{weights}; "
         + ("without training, which was not measured" if training is None else f"training, measured: {training:.0f} s")
     )
