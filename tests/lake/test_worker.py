@@ -151,7 +151,9 @@ def test_a_unit_whose_slide_hangs_is_stopped_and_not_recorded(job: Job, monkeypa
     while not readers._lent:
         assert thread.is_alive()
         time.sleep(0.02)
-    worker.interrupt()
-    thread.join(30)
+    until = time.monotonic() + 60
+    while thread.is_alive() and time.monotonic() < until:  # as threads.side_by_side does
+        worker.interrupt()
+        thread.join(0.25)
     assert stopped
     assert worker.flush() == []
