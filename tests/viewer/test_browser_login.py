@@ -174,7 +174,7 @@ def test_a_login_that_is_over_is_over_wherever_its_cookie_went(visit: Visit, app
 def test_files_of_a_page_ask_for_a_login(visit: Visit, app: str) -> None:
     page = visit("anna")
     with page.expect_download() as saved:
-        page.get_by_role("button", name="CSV").click()
+        page.get_by_test_id("stDownloadButton").get_by_role("button").click()
     assert saved.value.suggested_filename == "worklist.csv"
     viewer = open_viewer(page, app, "slide=tumor_4")
     box = viewer.locator(".picture").first.bounding_box()
