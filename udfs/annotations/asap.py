@@ -16,6 +16,7 @@ from udfs.errors import AnnotationError, quoted, shortened
 
 AREAS, POINTS, IGNORED = ("Polygon", "Spline", "Rectangle"), ("Dot", "PointSet"), ("Measurement",)  # ASAP's types
 DEEPEST = 32  # elements within each other; ASAP's files have five
+MOST = 10_000_000  # elements; a file of the largest size has some 6 million vertices
 
 
 def read_asap(path: Path) -> Iterator[Annotation]:
@@ -26,7 +27,7 @@ def read_asap(path: Path) -> Iterator[Annotation]:
     Measurements are kept without area. Entities and DTDs are refused, as are shapes of unknown Type.
     """
     content = content_of(path)
-    parser = XMLParser(target=_Shallow(path), forbid_dtd=True)
+    parser = XMLParser(target=_Bounded(path), forbid_dtd=True)
     try:
         parser.feed(content)  # at once: a long token that comes in parts is read anew with each
         root = parser.close()
@@ -44,18 +45,21 @@ def read_asap(path: Path) -> Iterator[Annotation]:
         yield from _shapes(repairs, name, None if group in ("", "None") else group, element, names)
 
 
-class _Shallow(TreeBuilder):
-    """The tree of a file, which must not be deep: elements that are still open take memory without end."""
+class _Bounded(TreeBuilder):
+    """The tree of a file, which must not be deep, nor have elements without end: each takes memory."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path, self._depth = path, 0
+        self._path, self._depth, self._count = path, 0, 0
 
     def start(self, tag: str, attrs: dict[str, str], /) -> Element:
-        """Begin an element. Raises AnnotationError within more than DEEPEST others."""
+        """Begin an element. Raises AnnotationError within more than DEEPEST others, and after MOST."""
         self._depth += 1
+        self._count += 1
         if self._depth > DEEPEST:
             raise AnnotationError(f"{self._path}: nested too deeply for annotations; export it again from ASAP")
+        if self._count > MOST:
+            raise AnnotationError(f"{self._path}: more than {MOST:,} elements; export the annotations alone")
         return super().start(tag, attrs)
 
     def end(self, tag: str, /) -> Element:
