@@ -22,7 +22,7 @@ def test_memory_handles_and_threads_stay_flat_under_mixed_load() -> None:
     ), told
     for process in ("app", "reader"):
         handles = told[process]["handles"]
-        assert handles["after"] - handles["before"] < 32, told  # readers of slides start as they are needed, up to three
+        assert handles["after"] - handles["before"] < 32, told  # readers of slides start as they are needed
         threads = told[process]["threads"]
         assert threads["after"] - threads["before"] < 64, told  # Delta's threads come with reads, and go 10 s later
         assert told[process]["processes"]["is_flat"], told
