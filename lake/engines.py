@@ -77,7 +77,7 @@ def _joined(engine: Engine) -> Iterator[None]:
     try:
         import ray
     except ImportError:
-        raise HistolakeError("--engine ray: Ray is not installed here; install it: pip install '.[ray]'") from None
+        raise HistolakeError("--engine ray: Ray is not installed: pip install --editable '.[ray]'") from None
     _join(engine.address or os.environ.get("RAY_ADDRESS") or HERE)
     try:
         yield

@@ -61,7 +61,7 @@ def address(text: str) -> Path:
         import s3fs  # noqa: F401
         from upath import UPath
     except ImportError:
-        raise StorageError(f"{text}: object storage needs the extra s3; install it: pip install '.[s3]'") from None
+        raise StorageError(f"{text}: object storage needs more packages: pip install --editable '.[s3]'") from None
     told = dict(_told())
     _, region, endpoint = _settings(_told())
     who = told.get("AWS_ACCESS_KEY_ID") or told.get("AWS_PROFILE", "")

@@ -109,7 +109,7 @@ def _system() -> Any:
         import s3fs
         from botocore.session import get_session
     except ImportError:
-        raise FetchError("slides at s3:// need more packages: pip install '.[s3]'") from None
+        raise FetchError("slides at s3:// need more packages: pip install --editable '.[s3]'") from None
     system = s3fs.S3FileSystem(
         anon=get_session().get_credentials() is None,
         use_listings_cache=False,

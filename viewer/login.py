@@ -115,7 +115,7 @@ def _check(auth: Mapping[str, Any]) -> None:
             "who is on the way could say who anybody is"
         )
     if find_spec("authlib") is None:
-        raise HistolakeError("a login needs Authlib, which is not installed: pip install '.[auth]'")
+        raise HistolakeError("a login needs Authlib, which is not installed: pip install --editable '.[auth]'")
 
 
 def _is_private(address: str) -> bool:

@@ -45,7 +45,7 @@ def refused(lake: TestLake, *words: str) -> str:
 
 def test_ray_that_is_not_installed_is_told_how_to_be(lake: TestLake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert "Ray is not installed here; install it: pip install '.[ray]'" in refused(lake, "--engine", "ray")
+    assert "Ray is not installed: pip install --editable '.[ray]'" in refused(lake, "--engine", "ray")
 
 
 def test_an_address_where_nobody_answers_is_named(lake: TestLake) -> None:

@@ -377,7 +377,7 @@ def test_missing_credentials_are_told(moto: Store, told: pytest.MonkeyPatch) -> 
 
 def test_without_the_extra_it_is_told_what_to_install(told: pytest.MonkeyPatch) -> None:
     told.setitem(sys.modules, "s3fs", None)
-    told_in_a_line(run_command("check", "--lake", "s3://bucket/lake"), "pip install '.[s3]'")
+    told_in_a_line(run_command("check", "--lake", "s3://bucket/lake"), "pip install --editable '.[s3]'")
 
 
 def test_what_the_store_does_is_no_slide_s_fault() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from xml.etree import ElementTree
 
 import duckdb
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import shapely
 from support import grows_in_proportion
 
+from udfs.annotations import asap as asap_xml
 from udfs.annotations.asap import AREAS, read_asap
 from udfs.annotations.shapes import Repairs, area
 from udfs.errors import AnnotationError
@@ -176,6 +178,7 @@ REFUSED = {
     "unknown encoding": ('<?xml version="1.0" encoding="klingon"?><ASAP_Annotations/>', "not well-formed XML"),
     "wide encoding": ('<?xml version="1.0" encoding="shift_jis"?><ASAP_Annotations/>', "not well-formed XML"),
     "DTD": ("<!DOCTYPE a><ASAP_Annotations/>", "a DTD or entities is refused"),
+    "nested deeply": ("<a>" * (asap_xml.DEEPEST + 1) + "</a>" * (asap_xml.DEEPEST + 1), "nested too deeply"),
     "billion laughs": (
         f'<!DOCTYPE a [<!ENTITY l0 "ha">{BILLION}]><ASAP_Annotations>&l9;</ASAP_Annotations>',
         "is refused",
@@ -254,3 +257,13 @@ def test_area_refuses_vertices_that_are_no_numbers():
     with pytest.raises(AnnotationError, match="no slide can hold"):
         area(Repairs(Path("a.xml")), "A", [(0, 0), (float("nan"), 1), (2, 2)])
     assert "Polygon" in AREAS
+
+
+def test_more_elements_than_annotations_have_are_refused_while_they_are_read(asap, monkeypatch):
+    path = asap(annotation(SQUARE))
+    elements = sum(1 for _ in ElementTree.parse(path).iter())
+    monkeypatch.setattr(asap_xml, "MOST", elements)
+    assert len(list(read_asap(path))) == 1
+    monkeypatch.setattr(asap_xml, "MOST", elements - 1)
+    with pytest.raises(AnnotationError, match="elements; export the annotations alone"):
+        list(read_asap(path))
