@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from support import GLASS, STROMA, TUMOR, asap
 WIDTH, HEIGHT, TILE = 1024, 768, 256
 TISSUE, TUMOR_BOX = (256, 128, 512, 512), (320, 192, 192, 256)
 CM = 10_000  # microns, at 1 micron a pixel
+EXIF_DIRECTORY = 34665  # a tag of TIFF
 
 Pixels = np.ndarray
 
@@ -72,12 +74,31 @@ def _exif(plant: Plant, kind: str) -> bytes:
     return exif.tobytes()
 
 
-def _tags(plant: Plant, kind: str) -> list[tuple[int, str, int, bytes | str, bool]]:
-    """The tags of TIFF that are free text, a profile or a packet."""
+def _tag_exif(path: Path, plant: Plant, kind: str) -> None:
+    """Give the first page of a TIFF a directory of EXIF tags, at the end of the file."""
+    texts = {36867: f"{BIRTH[0]} 06:07:08"}  # DateTimeOriginal
+    for code, name in {42032: "CameraOwnerName", 42033: "BodySerialNumber", 42016: "ImageUniqueID"}.items():
+        texts[code] = plant.name(f"{kind}: EXIF directory, {name}")
+    with path.open("r+b") as file:
+        where = file.seek(0, io.SEEK_END)
+        where += file.write(b"\0" * (where % 2))
+        values, after = b"", where + 2 + 12 * len(texts) + 4
+        entries = struct.pack("<H", len(texts))
+        for code, text in sorted(texts.items()):
+            value = text.encode() + b"\0"
+            entries += struct.pack("<HHII", code, 2, len(value), after + len(values))
+            values += value
+        file.write(entries + struct.pack("<I", 0) + values)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags[EXIF_DIRECTORY].overwrite(where)
+
+
+def _tags(plant: Plant, kind: str) -> list[tuple[int, str, int, bytes | str | int, bool]]:
+    """The tags of TIFF that are free text, a profile or a packet, and an EXIF directory's, for `_tag_exif`."""
     texts = {269: "DocumentName", 271: "Make", 272: "Model", 285: "PageName", 306: "DateTime", 315: "Artist"}
     texts |= {316: "HostComputer", 333: "InkNames", 337: "TargetPrinter", 32781: "ImageID", 33432: "Copyright"}
     texts |= {42112: "GDAL_METADATA", 50708: "UniqueCameraModel", 65000: "a private tag"}
-    tags: list[tuple[int, str, int, bytes | str, bool]] = []
+    tags: list[tuple[int, str, int, bytes | str | int, bool]] = []
     for code, name in texts.items():
         value = f"{BIRTH[0]} 06:07:08" if code == 306 else plant.name(f"{kind}: tag {name}")
         tags.append((code, "s", 0, value, False))
@@ -86,6 +107,7 @@ def _tags(plant: Plant, kind: str) -> list[tuple[int, str, int, bytes | str, boo
         tags.append((code, "B", len(packet), packet, False))
     profile = _profile(plant.name(f"{kind}: ICC profile"))
     tags.append((34675, "B", len(profile), profile, False))
+    tags.append((EXIF_DIRECTORY, "I", 1, 0, False))
     return tags
 
 
@@ -119,6 +141,7 @@ def generic(folder: Path, name: str, plant: Plant, description: str | None = Non
             )
         label = label_of(plant.name(f"{kind}: drawn on a tiled page"))
         tiff.write(label, tile=(TILE, TILE), photometric="rgb", compression="deflate", metadata=None)
+    _tag_exif(path, plant, kind)
     return path
 
 
@@ -175,6 +198,7 @@ def aperio(folder: Path, name: str, plant: Plant) -> Path:
                 extratags=[] if number else _tags(plant, "Aperio"),
                 metadata=None,
             )
+    _tag_exif(path, plant, "Aperio")
     return path
 
 
@@ -195,6 +219,7 @@ def trestle(folder: Path, name: str, plant: Plant) -> Path:
                 extratags=[] if number else _tags(plant, "Trestle"),
                 metadata=None,
             )
+    _tag_exif(path, plant, "Trestle")
     return path
 
 
@@ -245,6 +270,7 @@ def philips(folder: Path, name: str, plant: Plant) -> Path:
                 extratags=[] if number else _tags(plant, "Philips"),
                 metadata=None,
             )
+    _tag_exif(path, plant, "Philips")
     return path
 
 

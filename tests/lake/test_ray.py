@@ -28,6 +28,7 @@ from lake.choices import Engine, EngineName, lake_path
 from lake.progress import Progress
 from lake.units import Outcome, Unit
 from lake.worker import Job
+from udfs.addresses import KEY_VARIABLE
 from udfs.registry import rows_seen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -40,10 +41,11 @@ ENDED_S = 280  # within which a command ends
 
 
 class Nodes:
-    """A cluster on this machine: a head and two nodes more, each of one CPU."""
+    """A cluster on this machine: a head and two nodes more, each of one CPU, whose workers are told of a key file."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Path) -> None:
         cluster_utils = pytest.importorskip("ray.cluster_utils")
+        self.key = key
         self.cluster = cluster_utils.Cluster()
         self._add(include_dashboard=False)
         self.others = [self._add() for _ in range(2)]
@@ -64,10 +66,11 @@ class Nodes:
 
     def _add(self, **options: object) -> object:
         """Ray gives a node 30 seconds to start; a busy machine needs more tries."""
+        options |= {**ONE_CPU, "env_vars": {KEY_VARIABLE: str(self.key)}}
         for _ in range(TRIES - 1):
             with suppress(Exception):
-                return self.cluster.add_node(**ONE_CPU, **options)
-        return self.cluster.add_node(**ONE_CPU, **options)
+                return self.cluster.add_node(**options)
+        return self.cluster.add_node(**options)
 
     def workers(self) -> list[int]:
         """Processes of our workers."""
@@ -104,7 +107,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, moto: Store) -> Iterator[Nod
     os.environ["HISTOLAKE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.update(moto.environment())
-    made = Nodes()
+    made = Nodes(tmp_path_factory.mktemp("keys") / "key.sqlite")
     try:
         yield made
     finally:
@@ -209,6 +212,28 @@ def test_a_lake_in_a_bucket_is_filled_on_a_cluster_with_what_a_folder_holds(
     lake = new_lake(lake_path(f"s3://{BUCKET}/on/ray"), tiny_onnx)
     everything(lake, local.root.parent / "slides", *nodes.engine)
     assert_equal(lake, local, "slides", "annotations", "patches", "features", "labels", "predictions", "detections")
+
+
+def test_a_lake_of_pseudonyms_needs_the_key_file_on_every_node(
+    nodes: Nodes, local: TestLake, tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, key = new_lake(tmp_path / "lake", tiny_onnx), tmp_path / "key.sqlite"
+    words = ("ingest", str(local.root.parent / "slides"), "--pseudonymize", str(key), *nodes.engine)
+    answer = lake(*words)
+    assert answer.status == 1
+    [said] = [line for line in answer.err.splitlines() if line.startswith("histolake: ")]
+    assert f"{nodes.key}: the key file cannot be read" in said
+    assert lake.read("runs").filter(status="failed").is_empty()
+    shutil.copy2(key, nodes.key)
+    lake.ok(*words)
+    monkeypatch.setenv(KEY_VARIABLE, str(key))
+    lake.ok("run", *FEW, *nodes.engine)
+    slides = lake.read("slides")
+    assert set(slides["status"]) == {"ok"}
+    assert all(each.startswith("slide-") for each in slides["slide_id"])
+    rows = [each.read("features").group_by("slide_id").len()["len"].sort() for each in (lake, local)]
+    assert rows[0].equals(rows[1])
+    lake.ok("check")
 
 
 def test_a_task_that_runs_twice_is_there_once(
