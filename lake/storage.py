@@ -19,7 +19,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from lake.storage_faults import reason
 from udfs.cache_folder import cache_dir
@@ -292,6 +291,8 @@ def unfinished(table: str, hours: int) -> list[str]:
     """
     if is_remote(table):
         return []
+    from urllib.request import url2pathname  # which takes as long to import as all else here
+
     folder, began = Path(url2pathname(urlparse(table).path)), time.time() - hours * 3600
     return [
         str(file.relative_to(folder))
