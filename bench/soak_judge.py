@@ -78,5 +78,6 @@ def table(figures: dict[str, Any]) -> str:
     ]
     done = ", ".join(f"{number:,} {name}" for name, number in figures["done"].items())
     columns = ("process", "what", "before", "after")
-    about = f"{figures['minutes']:.0f} minutes, the first eighth to warm up, in which all that was asked for was answered"
-    return f"{report.grid(columns, rows)}\n\n{about}: {done}. {figures['machine']}."
+    lasted = f"{figures['minutes']:.0f} minutes, the first eighth to warm up"
+    about = f"{lasted}, in which all that was asked for was answered: {done}."
+    return f"{report.grid(columns, rows)}\n\n{about} {figures['machine']}."
