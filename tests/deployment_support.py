@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ DEPLOY = ROOT / "deploy"
 PROGRAMS = Path(sys.executable).parent
 ACCOUNT = {"AWS_ACCESS_KEY_ID": "histolake", "AWS_SECRET_ACCESS_KEY": "0123456789abcdef", "RAY_AUTH_TOKEN": "a" * 48}
 PATIENCE = 240.0  # seconds for a service to answer
+STARTS = 8  # of a node of Ray, on a machine that is busy with other tests
 
 
 def instructions(word: str) -> list[str]:
@@ -98,15 +100,17 @@ def healthy(here: Here, service: Mapping[str, Any], environment: Mapping[str, st
 
 
 @contextmanager
-def running(command: Sequence[str], environment: Mapping[str, str], log: Path, **options: Any) -> Iterator[None]:
-    """A process of our own while the block runs; ended with all that it started."""
+def running(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, *, may_end: bool = False, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of our own while the block runs, at whose end it is there still; ended with all that it started."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             command, env={**environment}, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, **options
         )
     try:
-        yield
-        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+        yield process
+        assert may_end or process.poll() is None, log.read_text(errors="replace")[-2000:]
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -122,3 +126,20 @@ def wait_until(is_ready: Callable[[], bool], log: Path) -> None:
         until(is_ready, "it is ready", PATIENCE)
     except AssertionError:
         raise AssertionError(log.read_text(errors="replace")[-2000:]) from None
+
+
+def has_begun(node: subprocess.Popen[bytes], log: Path) -> bool:
+    """Whether `ray start` is past its beginning: it says so, or has ended."""
+    return b"Ray runtime started" in log.read_bytes() or node.poll() is not None
+
+
+def start_node(ended: ExitStack, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    """Start a node of Ray, again when it ends, as compose does: it does when its agents take more than 15 seconds."""
+    for _ in range(STARTS):
+        with ExitStack() as attempt:
+            process = attempt.enter_context(running(command, environment, log, may_end=True))
+            wait_until(partial(has_begun, process, log), log)
+            if process.poll() is None:
+                ended.push(attempt.pop_all())
+                return
+    raise AssertionError(log.read_text(errors="replace")[-2000:])

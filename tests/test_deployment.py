@@ -30,6 +30,7 @@ from deployment_support import (
     manifests,
     program,
     running,
+    start_node,
     wait_until,
 )
 from support import ROOT, TestLake, free_port, run, run_command, write_slide
@@ -265,14 +266,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RAY_"))} | told
     environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{ports['8333']}"
     environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{ports['5000']}"
-    environment["RAY_raylet_start_wait_time_s"] = "300"  # on a machine that is busy with other tests
     with ExitStack() as ended:
 
         def start(name: str) -> None:
             service = services[name]
             command = here.command([*service.get("entrypoint", ()), *service["command"]])
             log = folder / f"{name}.log"
-            ended.enter_context(running([*command, *(inner if name == "storage" else ())], environment, log))
+            if name.startswith("ray"):
+                assert service["restart"] == "unless-stopped"
+                start_node(ended, command, environment, log)
+            else:
+                ended.enter_context(running([*command, *(inner if name == "storage" else ())], environment, log))
 
         for names in (("storage", "mlflow", "ray-head"), ("ray-worker",)):  # the worker wants its head to be there
             for name in names:
@@ -294,7 +298,7 @@ def client(environment: dict[str, str], secret: str) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_the_object_store_knows_its_account_and_honours_conditions(stack: dict[str, str]) -> None:
     s3 = client(stack, stack["AWS_SECRET_ACCESS_KEY"])
     s3.create_bucket(Bucket="conditions")
@@ -317,7 +321,7 @@ def test_the_object_store_knows_its_account_and_honours_conditions(stack: dict[s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_lake_in_the_object_store_is_made_and_is_well(stack: dict[str, str], tmp_path: Path) -> None:
     def histolake(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lake", *words]
@@ -333,7 +337,7 @@ def test_a_lake_in_the_object_store_is_made_and_is_well(stack: dict[str, str], t
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_mlflow_keeps_runs_and_their_files(stack: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("kept")
     code = (
@@ -349,7 +353,7 @@ def test_mlflow_keeps_runs_and_their_files(stack: dict[str, str], tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_the_ray_cluster_takes_work_from_who_knows_its_token(stack: dict[str, str]) -> None:
     code = (
         "import ray, sys; ray.init(sys.argv[1], log_to_driver=False);"
