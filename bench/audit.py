@@ -19,7 +19,7 @@ import pyarrow as pa
 import report
 from deltalake import write_deltalake
 
-from lake import audit, storage, store
+from lake import audit, creation, storage, store
 from lake.audit import Action, Deed, Who
 from lake.audit_chain import Link, chain, linked
 from lake.audit_reading import verify
@@ -48,7 +48,7 @@ def _kind(place: str) -> str:
 
 def _events(root: Path) -> dict[str, float]:
     """Milliseconds of an event by itself, and events a second of threads that come together."""
-    store.create(root)
+    creation.create(root)
     audit.record(root, SOMEONE, Deed(Action.opened, "slide"))
     before = time.process_time()
     taken = [_seconds_of_one(root) for _ in range(ONE_BY_ONE)]
@@ -80,7 +80,7 @@ def _seconds_of_one(root: Path) -> float:
 
 def _many(root: Path) -> dict[str, Any]:
     """Seconds to verify ROWS events, and to add one more in a process that has not read their end."""
-    store.create(root)
+    creation.create(root)
     _seconds_of_one(root)
     first = store.rows(root, AUDIT.name).row(0, named=True)
     tip = Link(first["sequence"], first["hash"])

@@ -30,7 +30,7 @@ from slide_oracle import BLOCK_PX, PATCH_PX
 from slide_originals import MPP
 from slide_outcomes import Findings, judge
 
-from lake import encoders, store
+from lake import creation, encoders, store
 from udfs.encoders.encoder import describe
 
 BATCH = 125  # mutants that are ingested together
@@ -113,7 +113,7 @@ def write_encoder(path: Path) -> Path:
 
 def run(findings: Findings, root: Path, encoder: Path, sound: Sequence[Path], mutants: Sequence[Mutant]) -> Path:
     """A lake of the slides, up to features."""
-    store.create(root)
+    creation.create(root)
     spec = describe(ENCODER, encoder, preprocessing={"scale": 1 / 255}, precision="fp32", source="bench")
     encoders.add(root, spec, encoder, "bench")
     shrinks = [mutant.path for mutant in mutants if mutant.kind == "shrinks while it is read"]

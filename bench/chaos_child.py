@@ -113,7 +113,7 @@ def _wrap(place: str, number: int, folder: Folder, then: Callable[..., Any]) -> 
 FILE, CHECKPOINT = "*/*.parquet", "_delta_log/*.checkpoint*.parquet"
 POINTS: dict[str, Callable[[int], None]] = {
     "at a random moment": lambda _: None,
-    "while the lake is made": lambda number: before("lake.store:create_table", number),
+    "while the lake is made": lambda number: before("lake.creation:create_table", number),
     "before a commit": lambda number: before(WRITE, number, of_data),
     "between data files and log entry": lambda number: amid(WRITE, number, of_data, "**/*.parquet"),
     "between commit and ledger": lambda number: before("lake.store:record", number),

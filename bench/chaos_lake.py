@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lake import checks, mlflow_runs, models, session, storage, store
+from lake import checks, creation, mlflow_runs, models, session, storage, store
 from lake.tables import TABLES
 from udfs.errors import LakeError
 
@@ -86,7 +86,7 @@ def half_units(root: Path, wanted: Mapping[str, pl.DataFrame]) -> list[str]:
     Readers are histolake's, at the versions of the ledger, and any other, at the newest of each table. A lake that
     is not made yet has none.
     """
-    if not store.is_lake(root) or not store.is_complete(root):
+    if not store.is_lake(root) or not creation.is_complete(root):
         return []
     with session.connect(root, udfs=()) as con:
         seen = {name: con.table(name).pl() for name in (*UNITS, "runs")}
@@ -120,7 +120,7 @@ def broken_promises(root: Path) -> list[str]:
     try:
         return [each.name for each in checks.check(root) if each.is_broken]
     except LakeError:
-        if store.is_lake(root) and store.is_complete(root) and store.setting(root, "format"):
+        if store.is_lake(root) and creation.is_complete(root) and store.setting(root, "format"):
             raise
         return []
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 import report
 from lake_rows import PART, slides_of
 
-from lake import commits, sql_files, storage, store
+from lake import commits, creation, sql_files, storage, store
 from lake.choices import lake_path
 from lake.commits import Committer
 from lake.units import Result, Unit
@@ -68,7 +68,7 @@ def write(root: Path, stage: str, writer: int, is_grouped: bool, ready: Barrier,
 def measure(folder: Path, stage: str, writers: int, is_grouped: bool) -> dict[str, Any]:
     """Rates of so many writers to a new lake: the sum of their own."""
     root = folder / f"{stage}-{writers}-{is_grouped}"
-    store.create(root)
+    creation.create(root)
     context = multiprocessing.get_context("spawn")
     ready, counts = context.Barrier(writers), context.Queue()
     processes = [

@@ -19,7 +19,7 @@ from lake_rows import PART, Slide, add, entry, parts, put, slides_of
 from numpy.typing import NDArray
 from shapely import box
 
-from lake import store
+from lake import creation, store
 from lake.pipeline import run_stage
 from lake.sql_files import stages
 from lake.tables import TABLES
@@ -33,7 +33,7 @@ TUMOR = 0.42  # edge of the tumor, share of the slide's
 
 def write(root: Path, splits: Mapping[str, int], patches: int, dims: int) -> None:
     """Make the lake: so many slides of each split, each with so many patches and embeddings of that length."""
-    store.create(root)
+    creation.create(root)
     sides = [split for split, count in splits.items() for _ in range(count)]
     slides = slides_of({f"slide {number:03d}": patches for number in range(len(sides))})
     _write_choices(root, dims)

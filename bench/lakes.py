@@ -27,7 +27,7 @@ from app_slide import EDGE, MPP
 from deltalake.transaction import AddAction
 from lake_rows import PART, Slide, as_rows, entry, put, slides_of
 
-from lake import commits, store
+from lake import commits, creation, store
 from lake.choices import Peaks
 from lake.slide_scores import TOP
 from lake.store import Entry
@@ -66,7 +66,7 @@ def write(root: Path, slides: Sequence[Slide], tables: Sequence[str] = ("patches
 
     tables: the large ones that shall have rows; of the others only the ledger tells.
     """
-    store.create(root)
+    creation.create(root)
     add_choices(root)
     add_slides(root, slides)
     for stage in IDENTITIES:
@@ -249,7 +249,7 @@ def unit_rows(stage: str, unit: Unit) -> pa.Table:
 
 def write_log(root: Path, entries: int, *, has_checkpoint: bool) -> None:
     """A lake whose predictions have a log of so many commits of a file each; of the files only the log tells."""
-    store.create(root)
+    creation.create(root)
     [slide] = slides_of({"bench": PART})
     statistics = _statistics(unit_rows("predictions", (slide, 0)).drop_columns("bucket"))
     for number in range(1, entries + 1):

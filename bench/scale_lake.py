@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from deltalake import write_deltalake
 from lake_rows import PART, entry, slides_of
 
-from lake import store
+from lake import creation, store
 from lake.sql_files import SQL
 from lake.store import Replacement, Value
 from lake.tables import RUNS, TABLES
@@ -95,7 +95,7 @@ def write(root: Path, slides: int) -> Path:
     if lakes.is_whole(root):
         return root
     shutil.rmtree(root, ignore_errors=True)
-    store.create(root)
+    creation.create(root)
     lakes.add_choices(root)
     with duckdb.connect() as con:
         con.execute("set timezone = 'UTC'; set memory_limit = '1500MB'; set preserve_insertion_order = false")

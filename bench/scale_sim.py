@@ -29,7 +29,7 @@ import scale_model
 from feature_lake import LATENT, embeddings, patches_of
 from lake_rows import PART, as_rows, entry, slides_of
 
-from lake import maintenance, store
+from lake import creation, maintenance, store
 from lake.table_files import Files
 from lake.tables import TABLES
 
@@ -119,7 +119,7 @@ def constants(folder: Path) -> dict[str, float]:
 def _features(root: Path, dims: int) -> dict[str, float]:
     """The second parts of some slides, with embeddings as long and as hard to compress as a network's; merged."""
     shutil.rmtree(root, ignore_errors=True)
-    store.create(root)
+    creation.create(root)
     mixing = np.random.default_rng(0).standard_normal((LATENT, dims), np.float32)
     [slide] = slides_of({"slide": scale_lake.PATCHES - PART})
     columns = {**patches_of(slide), "bucket": 0}

@@ -21,7 +21,7 @@ import race
 from lake_rows import PART, Slide, slides_of
 from race import Figure
 
-from lake import pipeline, session, sql_files, store
+from lake import creation, pipeline, session, sql_files, store
 from lake.choices import Peaks
 from lake.slide_scores import TOP
 from lake.sql_files import query
@@ -122,7 +122,7 @@ def _planning(folder: Path) -> list[Figure]:
     slides = lakes.alike(PLANNED, 10_000)
     units = [lakes.units_of([slide]) for slide in slides]
     if not lakes.is_whole(root):
-        store.create(root)
+        creation.create(root)
         lakes.add_choices(root)
         lakes.add_slides(root, slides)
         lakes.add_units(root, "patches", [unit for each in units for unit in each])

@@ -21,7 +21,7 @@ import slides
 from race import Figure
 from speed_crop import MPP
 
-from lake import encoders, session, store
+from lake import creation, encoders, session, store
 from lake.synthetic import write_slides
 from udfs.encoders.sessions import providers
 
@@ -139,7 +139,7 @@ def _headline(folder: Path, piece: slides.Piece, name: str, precision: str, meas
     spec, file, weights = networks.prepare(name, folder, precision)
     root, slide = folder / f"lake-headline-{precision}", _slide(folder, piece, measured, REFERENCE_PX)
     shutil.rmtree(root, ignore_errors=True)
-    store.create(root)
+    creation.create(root)
     encoders.add(root, spec, file, store.new_run_id())
     _histolake(root, "ingest", str(slide))
     patching = _histolake(root, "run", "--stage", "patches", "--encoder", spec.encoder_id)

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import typer
 
-from lake import session, sql_files, store
+from lake import creation, session, sql_files
 from lake.cli import app
 from lake.tables import APART, TABLES
 
@@ -59,7 +59,7 @@ def _views() -> Iterator[str]:
         "Read views rather than tables: they leave out the rows of slides, annotations and tilings as they once were."
     )
     with tempfile.TemporaryDirectory() as folder:
-        store.create(Path(folder) / "lake")
+        creation.create(Path(folder) / "lake")
         with session.connect(Path(folder) / "lake", udfs=()) as con:
             for path in sql_files.view_files():
                 header = _header(path)

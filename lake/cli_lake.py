@@ -188,7 +188,7 @@ def add_encoder(
     lake: Lake = None,
 ) -> None:
     """Add an encoder of your own to the lake, from an ONNX file."""
-    from lake import store
+    from lake import creation, store
     from lake.encoders import add
     from udfs.encoders.trial import tried
 
@@ -196,7 +196,7 @@ def add_encoder(
     preprocessing = {"scale": scale, "mean": _numbers("--mean", mean), "std": _numbers("--std", std)}
     facts = {"preprocessing": preprocessing, "precision": precision, "source": onnx.name, "input_px": input_px}
     spec, provider = tried(name, onnx, **facts)  # type: ignore[arg-type]
-    store.create(root)
+    creation.create(root)
     add(root, spec, onnx, store.new_run_id())
     say(f"{spec.encoder_id}: {spec.input_px} px in, {spec.dims} features out, {precision} by {provider}")
 

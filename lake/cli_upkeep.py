@@ -44,11 +44,11 @@ def optimize(
     trace: Trace = False,
 ) -> None:
     """Merge small files, so that reading stays fast. Readers and writers may go on."""
-    from lake import store, upkeep
+    from lake import creation, store, upkeep
 
     root = lake_path(lake)
     if store.is_lake(root):
-        store.create(root)
+        creation.create(root)
     rows = [(name, upkeep.optimize(root, name)) for name in ([table] if table else store.names(root))]
     print_table(("table", "files merged"), rows)
 
@@ -81,14 +81,14 @@ def maintain(
     """
     from dataclasses import asdict
 
-    from lake import maintenance, store
+    from lake import creation, maintenance, store
 
     root = lake_path(lake)
     if dry_run:
         done = [*maintenance.plan(root, table, keep_hours=keep_hours)]
     else:
         if store.is_lake(root):
-            store.create(root)
+            creation.create(root)
         with stderr.status("looking after the lake") as status:
             done = [*maintenance.maintain(root, table, keep_hours=keep_hours, tell=status.update)]
     if as_json:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from uuid import uuid4
 
-from lake import session, storage, store
+from lake import creation, session, storage, store
 from lake.doctor_notes import Note, error, ok, warning
 from lake.storage_faults import fault
 
@@ -27,7 +27,7 @@ def tables(root: Path) -> Iterator[Note]:
         yield error(f"{root} is a file", "name a folder by --lake")
     elif not store.is_lake(root):
         yield warning(f"no lake in {root}", "make one with `histolake ingest`, or name another by --lake")
-    elif not store.is_complete(root):
+    elif not creation.is_complete(root):
         yield warning(f"{root}: made by an older histolake", "give it the tables it lacks with `histolake optimize`")
     else:
         with session.connect(root, udfs=()) as con:

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from lake import pseudonymize, session, store
+from lake import creation, pseudonymize, session, store
 from lake.compute import reason
 from lake.manifest import SPLITS, read_manifest
 from lake.pipeline import Summary, run_stage
@@ -77,7 +77,7 @@ def ingest(
         )
     with duckdb.connect() as con:
         coordinates = read_coordinates(con, sources)
-    store.create(root)
+    creation.create(root)
     key = pseudonymize.key_file(root, sources.key_file, run_id)
     found = Found(_stems(sorted(set(paths))), manifest, _named(drawn), coordinates)
     if key is not None:

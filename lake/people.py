@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from lake import audit, store
+from lake import audit, creation, store
 from lake.audit import Action, Deed
 from lake.choices import Role
 from lake.store import Replacement
@@ -17,7 +17,7 @@ from udfs.errors import HistolakeError, LakeError
 
 def people(root: Path) -> pl.DataFrame:
     """Everybody who has a role: person, role. Raises LakeError when there is no lake, or one of an older histolake."""
-    if store.is_lake(root) and not store.is_complete(root):
+    if store.is_lake(root) and not creation.is_complete(root):
         raise LakeError(f"{root}: made by an older histolake; `histolake optimize` gives it the tables it lacks")
     return store.rows(root, "people").sort("person")
 

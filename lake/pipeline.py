@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from lake import session, store, table_files
+from lake import creation, session, store, table_files
 from lake.progress import Progress
 from lake.sql_files import Stage, is_ours, query
 from lake.tables import ARROW_TYPES, TABLES, Column, Table
@@ -135,4 +135,4 @@ def ensure_table(root: Path, con: duckdb.DuckDBPyConnection, stage: Stage, param
         raise LakeError(f"stage {stage.name}: column {unknown[0].name} has type {unknown[0].type}; cast it")
     if "bucket" not in {column.name for column in columns}:
         columns.append(Column("bucket", "INTEGER", "partition: bucket_of(slide_id)"))
-    store.create_table(root, Table(stage.name, stage.about, stage.key, tuple(columns)))
+    creation.create_table(root, Table(stage.name, stage.about, stage.key, tuple(columns)))

@@ -21,7 +21,7 @@ import udfs.lesions
 import udfs.slide
 import udfs.slide_properties
 import udfs.tissue  # noqa: F401  (the modules register their functions when imported)
-from lake import encoder_cache, sql_files, storage, store, table_files
+from lake import creation, encoder_cache, sql_files, storage, store, table_files
 from lake.choices import lake_path, tracing
 from lake.storage_faults import read_failure
 from lake.table_files import Files
@@ -63,10 +63,10 @@ def connect(
     root = lake_path(path)
     if read_only and not store.is_lake(root):
         raise LakeError(f"{root}: no lake here; name another with --lake, or make one with `histolake ingest`")
-    if read_only and not store.is_complete(root):
+    if read_only and not creation.is_complete(root):
         raise LakeError(f"{root}: made by an older histolake; `histolake optimize` gives it the tables it lacks")
     if not read_only:
-        store.create(root)
+        creation.create(root)
         store.repair(root)
     tables = store.snapshot(root, at)
     con = new_connection()

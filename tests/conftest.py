@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from support import SHARED, Answer, TestLake, run, run_command, write_slide
 
-from lake import encoders, store
+from lake import creation, encoders
 from udfs.encoders.encoder import describe
 
 LONGEST = (  # files of slow tests, few in each: begun last, one of them would be waited for
@@ -63,7 +63,7 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def new_lake(root: Path, tiny_onnx: Path) -> TestLake:
     """An empty lake that knows the tiny encoder."""
-    store.create(root)
+    creation.create(root)
     spec = describe("tiny", tiny_onnx, preprocessing={"scale": 1 / 255}, precision="fp32", source="a test")
     encoders.add(root, spec, tiny_onnx, "test")
     return TestLake(root)

@@ -17,7 +17,7 @@ from PIL import Image
 from support import ROOT, run, run_command
 from test_docs import load
 
-from lake import connect, encoders, store
+from lake import connect, creation, encoders, store
 from lake.tables import AUDIT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -55,7 +55,7 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """The demo, with the encoder of the transcript, whatever else this machine could fetch."""
     demo = Demo(tmp_path_factory.mktemp("readme"), 0)
-    store.create(demo.lake)
+    creation.create(demo.lake)
     encoders.choose(demo.lake, "efficientnet_lite0", store.new_run_id())
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = demo.run("demo")

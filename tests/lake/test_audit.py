@@ -24,7 +24,7 @@ from deltalake import ColumnProperties, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from support import ROOT, TestLake, all_end, run, until
 
-from lake import audit, audit_chain, cli_output, connect, maintenance, models, reviews, store, upkeep
+from lake import audit, audit_chain, cli_output, connect, creation, maintenance, models, reviews, store, upkeep
 from lake.audit import Action, Deed
 from lake.audit_chain import Link, anchor, chain, linked
 from lake.audit_reading import verify
@@ -41,7 +41,7 @@ PEOPLE = ("ada", "grace", "ada", "linus", "ada", "grace")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lake that `root` is a copy of."""
     root = tmp_path_factory.mktemp("audited") / "lake"
-    store.create(root)
+    creation.create(root)
     for number, name in enumerate(PEOPLE):
         audit.record(root, someone(name), Deed(Action.opened, f"slide_{number}"))
     return root
@@ -367,7 +367,7 @@ def test_a_tip_is_found_after_more_was_written_and_merged(root: Path) -> None:
 
 
 def test_another_lake_s_table_does_not_fit(root: Path, tmp_path: Path) -> None:
-    store.create(tmp_path / "other")
+    creation.create(tmp_path / "other")
     write(tmp_path / "other", "ada", 2)
     shutil.rmtree(root / "audit")
     shutil.copytree(tmp_path / "other" / "audit", root / "audit")
@@ -377,7 +377,7 @@ def test_another_lake_s_table_does_not_fit(root: Path, tmp_path: Path) -> None:
 def test_a_table_that_is_gone_is_not_made_again(root: Path) -> None:
     shutil.rmtree(root / "audit")
     with pytest.raises(LakeError, match="the table audit is gone; restore it from a backup"):
-        store.create(root)
+        creation.create(root)
     assert not (root / "audit").exists()
     with pytest.raises(AuditError, match="It was not done"):
         write(root, "ada", 1)
@@ -579,7 +579,7 @@ def test_verify_prints_the_tip_and_finds_with_it_what_is_missing(root: Path) -> 
 
 
 def test_verify_of_a_table_without_rows_says_so(tmp_path: Path) -> None:
-    store.create(tmp_path / "lake")
+    creation.create(tmp_path / "lake")
     answer = TestLake(tmp_path / "lake").ok("audit", "verify")
     assert answer.out == ""
     assert answer.err == "0 rows: the chain is whole\n"

@@ -16,7 +16,7 @@ import pytest
 from delta_writers import write
 from support import TestLake, run, write_slide
 
-from lake import connect, encoders, maintenance, mlflow_place, models, sql_files, store
+from lake import connect, creation, encoders, maintenance, mlflow_place, models, sql_files, store
 from lake.commits import Committer
 from lake.pipeline import plan
 from lake.table_files import bucket_of
@@ -69,12 +69,12 @@ def test_a_table_whose_making_was_killed_before_its_first_commit_is_made(tmp_pat
         (root / name / "_delta_log").mkdir(parents=True)
     (root / "slides" / "_delta_log" / "00000000000000000000.json#1").write_text("half a com")
     assert not store.is_lake(root)
-    store.create(root)
+    creation.create(root)
     assert connect(root, udfs=()).table("slides").pl().is_empty()
 
 
 def test_the_encoder_that_was_asked_for_is_kept_also_when_the_run_is_killed_while_it_is_added(tmp_path: Path) -> None:
-    store.create(tmp_path / "lake")
+    creation.create(tmp_path / "lake")
     code = """
     from lake import encoders, storage
     storage.keep = die
@@ -89,7 +89,7 @@ def test_the_encoder_that_was_asked_for_is_kept_also_when_the_run_is_killed_whil
 @pytest.mark.parametrize("statement", [pytest.param(1, marks=pytest.mark.slow), 60])
 def test_training_goes_on_where_the_making_of_mlflows_database_was_killed(tmp_path: Path, statement: int) -> None:
     """MLflow cannot open a database that has some of its tables; it has to be whole or not there."""
-    store.create(tmp_path / "lake")
+    creation.create(tmp_path / "lake")
     code = """
     from alembic.ddl.impl import DefaultImpl
     from lake import models
@@ -107,7 +107,7 @@ def test_training_goes_on_where_the_making_of_mlflows_database_was_killed(tmp_pa
 
 def test_what_a_killed_writer_had_begun_is_deleted_by_maintain_a_day_later(tmp_path: Path) -> None:
     root = tmp_path / "lake in a folder with spaces"
-    store.create(root)
+    creation.create(root)
     for number in range(2):
         write(root, f"s{number}", 3)
     begun = [
@@ -147,7 +147,7 @@ def test_a_slide_that_was_broken_and_is_mended_is_registered_again(lake: TestLak
 def test_which_of_two_writers_came_last_their_commits_tell_and_not_their_clocks(tmp_path: Path) -> None:
     """The file changed while one was at it: it replaced what the other had made of the new one."""
     root, stage = tmp_path / "lake", sql_files.stages()["features"]
-    store.create(root)
+    creation.create(root)
     identity = {"patch_set": "p", "encoder_id": "e"}
     slide = {**dict.fromkeys(TABLES["slides"].schema.names), "slide_id": "a", "status": "ok", "fingerprint": "new"}
     store.put(root, "slides", [slide], "test")

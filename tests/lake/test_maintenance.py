@@ -17,7 +17,7 @@ import pytest
 from delta_writers import write, writer
 from support import ROOT, RUN_S, TestLake, all_end, run, run_command
 
-from lake import connect, maintenance, store
+from lake import connect, creation, maintenance, store
 from lake.maintenance import Done
 
 
@@ -25,7 +25,7 @@ from lake.maintenance import Done
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lake that `root` is a copy of."""
     root = tmp_path_factory.mktemp("written") / "lake"
-    store.create(root)
+    creation.create(root)
     for number in range(5):
         write(root, f"s{number}", 3)
         write(root, f"s{number}", 2)
@@ -74,7 +74,7 @@ def test_files_are_merged_and_the_second_time_there_is_nothing_to_do(root: Path)
 
 
 def test_an_empty_lake_needs_nothing_but_checkpoints(tmp_path: Path) -> None:
-    store.create(tmp_path / "lake")
+    creation.create(tmp_path / "lake")
     assert not any(done.files_deleted for done in maintain(tmp_path / "lake").values())
     assert all(done.is_idle for done in maintain(tmp_path / "lake").values())
 

@@ -26,7 +26,7 @@ from object_stores import BUCKET, KEY, SECRET, Cable, Store, clean_environment
 from polars.testing import assert_frame_equal
 from support import Answer, TestLake, all_end, run_command
 
-from lake import doctor, doctor_lake, encoders, mlflow_runs, models, session, storage, store, workbench
+from lake import creation, doctor, doctor_lake, encoders, mlflow_runs, models, session, storage, store, workbench
 from lake.audit_reading import verify
 from lake.choices import lake_path
 from lake.compute import raise_if_general
@@ -78,7 +78,7 @@ def tell(told: pytest.MonkeyPatch, server: Store, **other: str) -> None:
 
 def new_lake(address: str, tiny_onnx: Path) -> TestLake:
     root = lake_path(address)
-    store.create(root)
+    creation.create(root)
     spec = describe("tiny", tiny_onnx, preprocessing={"scale": 1 / 255}, precision="fp32", source="a test")
     encoders.add(root, spec, tiny_onnx, "test")
     return TestLake(root)
@@ -315,7 +315,7 @@ def test_addresses_are_told_from_folders(told: pytest.MonkeyPatch) -> None:
 def test_a_store_that_ignores_conditions_is_refused(s3rver: Store, told: pytest.MonkeyPatch) -> None:
     tell(told, s3rver)
     with pytest.raises(StorageError, match="ignores If-None-Match") as refusal:
-        store.create(lake_path("s3://bucket/lake"))
+        creation.create(lake_path("s3://bucket/lake"))
     assert s3rver.url in str(refusal.value)
     assert s3rver.contents() == {}
 
@@ -356,7 +356,7 @@ def test_a_prefix_without_a_lake_is_told(moto: Store, told: pytest.MonkeyPatch) 
     told_in_a_line(run_command("check", "--lake", "s3://bucket/nothing"), "s3://bucket/nothing", "no lake here")
     moto.client.put_object(Bucket=BUCKET, Key="occupied/thesis.txt", Body=b"words")
     with pytest.raises(LakeError, match="holds other things"):
-        store.create(lake_path("s3://bucket/occupied"))
+        creation.create(lake_path("s3://bucket/occupied"))
 
 
 def test_a_store_that_cannot_be_reached_is_told_before_long(told: pytest.MonkeyPatch) -> None:
@@ -507,7 +507,7 @@ def test_a_store_that_goes_while_a_model_is_trained_leaves_the_lake_as_it_was(
 def test_a_lake_in_a_bucket_that_is_well_is_ok_and_nothing_is_left_there(moto: Store, told: pytest.MonkeyPatch) -> None:
     tell(told, moto)
     root = lake_path("s3://bucket/well/lake")
-    store.create(root)
+    creation.create(root)
     before = set(moto.contents("well"))
     of_the_lake = ("lake", "writing", "creating once", "clock", "ledger", "encoders", "mlflow")
     found = list(doctor.examine(root, {name: doctor.CHECKS[name] for name in of_the_lake}))

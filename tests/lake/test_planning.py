@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from support import TestLake, write_slide
 
-from lake import connect, sql_files, store, workflow
+from lake import connect, creation, sql_files, store, workflow
 from lake.commits import Committer
 from lake.pipeline import plan
 from lake.sql_files import Stage
@@ -99,7 +99,7 @@ def rows_of(table: Table, unit: Unit, count: int) -> pa.Table:
 def test_whatever_is_committed_in_whatever_order_the_ledger_counts_what_is_there(tmp_path: Path, seed: int) -> None:
     """Slides that go from one fingerprint to another and back, parts that come and go, failures in between."""
     root, draw = tmp_path / "lake", random.Random(seed)
-    store.create(root)
+    creation.create(root)
     tiling = {**dict.fromkeys(TABLES["patch_sets"].schema.names), "patch_set": "p", "tiling": "grid"}
     store.put(root, "patch_sets", [tiling], "test")
     slides = {name: {**dict.fromkeys(TABLES["slides"].schema.names), "slide_id": name, "status": "ok"} for name in "ab"}

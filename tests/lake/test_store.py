@@ -19,7 +19,7 @@ from delta_writers import write, writer
 from deltalake import write_deltalake
 from support import ROOT, RUN_S, TestLake, all_end, run, until, write_slide
 
-from lake import connect, session, store, upkeep
+from lake import connect, creation, session, store, upkeep
 from lake.tables import APART, FORMAT, GROWN, TABLES
 from udfs.errors import LakeError
 
@@ -30,7 +30,7 @@ STOPPED = "histolake: stopped; what was committed stays, the same command goes o
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lake that `root` is a copy of."""
     root = tmp_path_factory.mktemp("made") / "lake"
-    store.create(root)
+    creation.create(root)
     return root
 
 
@@ -79,14 +79,14 @@ def test_several_processes_make_one_lake(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         for number in range(4):  # the race is not the same each time; in the first one starts before the others
             root = tmp_path / f"lake_{number}"
-            pool.map_async(store.create, [root] * 3, chunksize=1).get(RUN_S)
+            pool.map_async(creation.create, [root] * 3, chunksize=1).get(RUN_S)
             assert sorted(store.rows(root, "settings").rows()) == [("format", str(FORMAT)), ("seed", "0")]
 
 
 def test_a_lake_whose_making_was_interrupted_is_finished(tmp_path: Path) -> None:
     for table in TABLES.values():
-        store.create_table(tmp_path / "lake", table)
-    store.create(tmp_path / "lake")
+        creation.create_table(tmp_path / "lake", table)
+    creation.create(tmp_path / "lake")
     assert sorted(store.rows(tmp_path / "lake", "settings").rows()) == [("format", str(FORMAT)), ("seed", "0")]
 
 
@@ -247,7 +247,7 @@ def test_every_column_says_what_it_holds_and_the_comment_is_in_the_table(root: P
 def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LakeError, match="file"):
-        store.create(tmp_path / "file" / "lake")
+        creation.create(tmp_path / "file" / "lake")
 
 
 @pytest.mark.slow
@@ -313,7 +313,7 @@ def test_an_encoder_that_is_gone_stops_the_run_and_blames_no_slide(full_lake: Te
 
 def test_a_lake_may_be_in_a_folder_with_spaces_and_signs(tmp_path: Path) -> None:
     root = tmp_path / "my slides, 100% ü"
-    store.create(root, seed=7)
+    creation.create(root, seed=7)
     store.put(root, "settings", [{"name": "a", "value": "b"}], "test")
     assert store.setting(root, "seed") == "7"
     assert set(store.rows(root, "runs")["stage"]) == {"settings", "annotation_groups"}

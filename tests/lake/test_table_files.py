@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from support import TestLake
 
-from lake import commits, connect, session, sql_files, store, upkeep
+from lake import commits, connect, creation, session, sql_files, store, upkeep
 from lake.pipeline import plan
 from lake.session import Connection
 from lake.sql_files import is_ours, query
@@ -28,7 +28,7 @@ SLIDES = ("a", "b", "it's", "Ä", "ÄÄ", "n" * 100, "n" * 100 + "1", "\U0010fff
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lake that `root` is a copy of."""
     root = tmp_path_factory.mktemp("written") / "lake"
-    store.create(root)
+    creation.create(root)
     for number, slide_id in enumerate(SLIDES):
         where = {"slide_id": slide_id, "part": 0, "bucket": bucket_of(slide_id), "patch_set": "p", "model_id": "m"}
         row = {**dict.fromkeys(PREDICTIONS.schema.names), **where, "x": number, "y": 0, "probability": 0.5}
@@ -76,7 +76,7 @@ def test_a_slides_bucket_is_the_same_in_python_and_in_sql(root: Path) -> None:
 def test_the_ledger_of_a_stage_of_any_name_can_be_read(tmp_path: Path) -> None:
     """Delta's log escapes the names of folders."""
     root = tmp_path / "lake"
-    store.create(root)
+    creation.create(root)
     store.record(root, [store.entry("100 % sure: yes/no", run_id="test")])
     with connect(root) as con:
         assert con.execute("select stage from runs where run_id = 'test'").fetchall() == [("100 % sure: yes/no",)]
@@ -133,7 +133,7 @@ def test_a_file_that_is_gone_is_named_when_the_lake_is_opened(root: Path) -> Non
 
 def test_a_column_of_folders_keeps_its_type(tmp_path: Path) -> None:
     """DuckDB would take stages that are called like days for days."""
-    store.create(tmp_path / "lake")
+    creation.create(tmp_path / "lake")
     store.record(tmp_path / "lake", [store.entry("2026-01-01", run_id="test")])
     with connect(tmp_path / "lake") as con:
         assert con.execute("select stage from runs where run_id = 'test'").fetchall() == [("2026-01-01",)]

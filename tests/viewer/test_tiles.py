@@ -25,7 +25,7 @@ from slide_server import serving
 from starlette.applications import Starlette
 from support import ROOT, SHARED, TestLake, free_port, until, write_slide
 
-from lake import store
+from lake import creation, store
 from lake.tables import TABLES
 from udfs import slide_process
 from udfs.deep_zoom import DeepZoom
@@ -190,7 +190,7 @@ def test_a_slide_is_found_as_soon_as_it_is_in_the_lake_and_no_longer(get: Get, l
     add(lake, "later", slide)
     assert get(tile_path("later")).status_code == 200
     kept = lake.root.rename(lake.root.with_name("elsewhere"))
-    store.create(lake.root)  # another lake in its place
+    creation.create(lake.root)  # another lake in its place
     assert get(tile_path("later")).status_code == 404
     assert kept.is_dir()
 
