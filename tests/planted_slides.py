@@ -22,7 +22,8 @@ from support import GLASS, STROMA, TUMOR, asap
 WIDTH, HEIGHT, TILE = 1024, 768, 256
 TISSUE, TUMOR_BOX = (256, 128, 512, 512), (320, 192, 192, 256)
 CM = 10_000  # microns, at 1 micron a pixel
-EXIF_DIRECTORY = 34665  # a tag of TIFF
+EXIF_DIRECTORY = 34665  # a tag of TIFF, which tifffile does not write
+NO_DIRECTORY = EXIF_DIRECTORY - 1  # which it writes in its place
 
 Pixels = np.ndarray
 
@@ -89,8 +90,13 @@ def _tag_exif(path: Path, plant: Plant, kind: str) -> None:
             entries += struct.pack("<HHII", code, 2, len(value), after + len(values))
             values += value
         file.write(entries + struct.pack("<I", 0) + values)
-    with tifffile.TiffFile(path, mode="r+") as tiff:
-        tiff.pages[0].tags[EXIF_DIRECTORY].overwrite(where)
+    with tifffile.TiffFile(path) as tiff:
+        tag = tiff.pages[0].tags[NO_DIRECTORY]
+    with path.open("r+b") as file:
+        file.seek(tag.offset)
+        file.write(struct.pack("<H", EXIF_DIRECTORY))
+        file.seek(tag.valueoffset)
+        file.write(struct.pack("<I", where))
 
 
 def _tags(plant: Plant, kind: str) -> list[tuple[int, str, int, bytes | str | int, bool]]:
@@ -107,7 +113,7 @@ def _tags(plant: Plant, kind: str) -> list[tuple[int, str, int, bytes | str | in
         tags.append((code, "B", len(packet), packet, False))
     profile = _profile(plant.name(f"{kind}: ICC profile"))
     tags.append((34675, "B", len(profile), profile, False))
-    tags.append((EXIF_DIRECTORY, "I", 1, 0, False))
+    tags.append((NO_DIRECTORY, "I", 1, 0, False))
     return tags
 
 
