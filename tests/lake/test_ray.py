@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FEW = ("--patch-px", "64", "--mpp", "1", "--encoder", "tiny")
 MANY = ("--patch-px", "16", "--mpp", "1", "--encoder", "tiny")  # two parts on a slide of 2048 x 1536 px
-TRIES = 4
+TRIES = 8
 LARGE = 3  # slides of two parts
 ENDED_S = 280  # within which a command ends
 
