@@ -13,6 +13,7 @@ from urllib.request import url2pathname
 
 from lake import storage, store
 from udfs.errors import ModelError
+from udfs.exhaustion import raise_if_exhausted
 
 NAME = "histolake"  # of the experiment and the registered model in a lake's own store
 VARIABLE, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
@@ -134,5 +135,7 @@ def explained(root: Path) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:
+        where = f"{root}: MLflow at {place(root)}"
+        raise_if_exhausted(error, where)
         first = str(error).partition("\n")[0]
-        raise ModelError(f"{root}: MLflow at {place(root)} does not answer: {first}; see {VARIABLE}") from error
+        raise ModelError(f"{where} does not answer: {first}; see {VARIABLE}") from error

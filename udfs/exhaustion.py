@@ -13,6 +13,7 @@ SHORTAGES = (
         r"|No usable temporary directory|\bos error (?:27|28|122)\b",
         "the disk, or this user's share of it, is full; make room",
     ),
+    (r"disk I/O error", "the disk is full, or broken; make room, or mend it"),  # SQLite's, for both
     (
         r"Too many open files|\bos error (?:23|24)\b",
         "too many files are open; raise the limit, e.g. by `ulimit -n 4096`",

@@ -32,7 +32,7 @@ PR_CAPBSET_DROP = 24  # of Linux's prctl,
 DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER = 1, 2, 3  # and of its capabilities
 KB = 1024
 LEFT_KB = (1, 16, 128)  # room on the disk, for what a command writes: one kind of file after the other
-FULL = ("is full", "No space left", "File too large", "disk I/O error")  # every refusal for want of room has one
+FULL = ("is full", "No space left", "File too large")  # every refusal for want of room has one
 COMMAND_S = 250  # within which a command ends
 Prepare = Callable[[], None]
 
