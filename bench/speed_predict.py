@@ -13,7 +13,8 @@ import race
 from race import OURS, Figure
 
 from lake import models, session, store
-from lake.train import Recipe, train
+from lake.recipe import Recipe
+from lake.train import train
 
 DIMS, PATCHES = 1280, 8_000  # of a slide
 FEW, MANY = 3, 30  # slides

@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from lake import session
-from lake.train import Recipe
+from lake.recipe import Recipe
 from lake.training_rows import training_set
 
 with session.connect(sys.argv[1], udfs=()) as con:

@@ -21,8 +21,9 @@ from threadpoolctl import threadpool_limits
 from lake import engines, session
 from lake.choices import Engine, EngineName
 from lake.heads import HEADS
+from lake.learning import learn
+from lake.recipe import Recipe
 from lake.selection import Chosen, TrainingSet, choose
-from lake.train import Recipe, learn
 
 SLIDES = {"train": 6, "validation": 2}
 PATCHES, DIMS = 1_000, 1280  # of a slide: 6,000 to fit, 2,000 to choose with

@@ -153,10 +153,11 @@ def train(
     """Fit the patch classifier on the training slides and make it the champion."""
     from lake import engines, workflow
     from lake import train as training
+    from lake.recipe import Recipe
 
     root, run_id = lake_path(lake), _run_id()
     choice = workflow.choose_trained(root, encoder=encoder, patch_set=patch_set, label_rule=label_rule, run_id=run_id)
-    recipe = training.Recipe(
+    recipe = Recipe(
         choice.patch_set,
         choice.encoder.encoder_id,
         choice.label_rule,

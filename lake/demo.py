@@ -11,6 +11,7 @@ from lake.cli_evaluate import print_metrics
 from lake.cli_output import print_summaries, say, stderr
 from lake.pipeline import Summary
 from lake.progress import Progress
+from lake.recipe import Recipe
 from lake.synthetic import write_slides
 from udfs.errors import HistolakeError
 
@@ -36,7 +37,7 @@ def demo(folder: Path, progress: Progress) -> None:
     say(f"encoder {choice.encoder.encoder_id}{f' by {provider}' if provider else ''}: {choice.why}")
     began = time.monotonic()
     with stderr.status("training"):
-        recipe = train.Recipe(choice.patch_set, choice.encoder.encoder_id, choice.label_rule)
+        recipe = Recipe(choice.patch_set, choice.encoder.encoder_id, choice.label_rule)
         trained = train.train(root, recipe, run_id=run_id)
     patches = int(sum(trained.metrics.get(f"train_{name}", 0) for name in ("tp", "fp", "tn", "fn")))
     of_training = Summary("train", int(trained.is_new), patches, time.monotonic() - began)

@@ -20,9 +20,9 @@ from lake import session, store
 from lake.heads import Parameters
 from lake.ray_cluster import Resources
 from lake.ray_worker import refuse_other_version
+from lake.recipe import Recipe
 from lake.selection import Rows
 from lake.sharded_set import Part, ShardedSet
-from lake.train import Recipe
 from lake.training_rows import Shard, shards, training_set
 from udfs.errors import HistolakeError
 

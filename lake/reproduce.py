@@ -15,8 +15,8 @@ from lake import mlflow_place, models, session, store
 from udfs.errors import ModelError
 
 if TYPE_CHECKING:
+    from lake.recipe import Recipe
     from lake.selection import Labelled
-    from lake.train import Recipe
 
 TOLERANCE = 1e-6  # least difference that counts as one: the last digits differ from processor to processor
 
@@ -74,15 +74,16 @@ def reproduce(root: Path, wanted: str) -> Reproduction:
     wanted: as for `models.find`. Raises LakeError for a table version that is gone, ModelError for a model or an
     MLflow run that is not there.
     """
-    from lake import train
+    from lake.learning import learn
+    from lake.recipe import recipe_of
     from lake.training_log import measures
 
     row = models.find(root, wanted)
     recorded, shards = _recorded(root, row)
-    recipe = train.recipe_of(row)
+    recipe = recipe_of(row)
     with session.connect(root, udfs=(), at=store.moment(root, json.loads(row["table_versions"]))) as con:
         data = _data(con, recipe, shards)
-    learned = train.learn(data, recipe)
+    learned = learn(data, recipe)
     again = measures(learned, data)
     metrics = [Metric(name, value, again.get(name)) for name, value in sorted(recorded.items())]
     return Reproduction(row, learned.model_id, metrics, _changed_software(root, row))

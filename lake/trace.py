@@ -11,8 +11,8 @@ import duckdb
 
 from lake import models, session, store
 from lake.places import Place, patches_at
+from lake.recipe import recipe_of
 from lake.sql_files import query
-from lake.train import recipe_of
 from udfs.errors import HistolakeError, LakeError
 
 

@@ -1,4 +1,4 @@
-"""Trains the patch classifier on the lake's features and labels."""
+"""Trains the patch classifier on the lake's features and labels, logs and registers it."""
 
 from __future__ import annotations
 
@@ -11,74 +11,11 @@ from typing import Any
 import numpy as np
 
 from lake import deep, model_files, models, session, store
-from lake.choices import CALIBRATIONS
-from lake.decision import best_threshold, calibrated
-from lake.heads import HEADS
+from lake.learning import Learned, learn
 from lake.linear import line_of
-from lake.selection import Chosen, Labelled, choose, has_both_classes
+from lake.recipe import BY_SLIDE, Recipe
+from lake.selection import Labelled
 from lake.training_rows import Reader, useful, whole
-from udfs.errors import ModelError
-
-TABLES_READ = ("slides", "annotations", "patches", "labels", "features", "runs")  # runs: which annotations hold
-BY_SLIDE = "by_slide"
-CHOICES = {"head": (*HEADS,), "calibration": ("none", *CALIBRATIONS), "protocol": (BY_SLIDE, "patch_random")}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is trained, on what, and how. All of it is part of the model's identity.
-
-    with_reviews: whether reviewers' verdicts replace labels; `models.table_versions` then names `reviews`.
-    The others are columns of `models`. Raises ModelError when one is not a choice that there is.
-    """
-
-    patch_set: str
-    encoder_id: str
-    label_rule: str
-    head: str = "logistic"
-    calibration: str = "none"
-    protocol: str = BY_SLIDE
-    with_reviews: bool = False
-
-    def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ModelError(f"--{name} {getattr(self, name)}: must be one of {', '.join(choices)}")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns of a model's row that say how it was trained."""
-        return {name: value for name, value in asdict(self).items() if name != "with_reviews"}
-
-    @property
-    def selection(self) -> dict[str, Any]:
-        """The $params of sql/training_set.sql."""
-        names = ("patch_set", "encoder_id", "label_rule", "protocol", "with_reviews")
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The tables whose versions decide the training set."""
-        return (*TABLES_READ, "reviews") if self.with_reviews else TABLES_READ
-
-
-def recipe_of(model: Mapping[str, Any]) -> Recipe:
-    """How a model was trained, by its row of `models`."""
-    told = {name: model[name] for name in ("patch_set", "encoder_id", "label_rule", *CHOICES)}
-    return Recipe(**told, with_reviews="reviews" in json.loads(model["table_versions"]))
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A fitted classifier. estimator: scikit-learn's, classes 0 and 1. model_id: hash of the recipe and of it.
-
-    threshold: probability from which on a patch counts as tumor.
-    """
-
-    model_id: str
-    estimator: Any
-    threshold: float
-    chosen: Chosen
 
 
 @dataclass(frozen=True)
@@ -160,30 +97,3 @@ def _trained_on(root: Path, recipe: Recipe, versions: Mapping[str, int]) -> dict
 def _without_ledger(versions: Mapping[str, int]) -> dict[str, int]:
     """The versions but for the ledger's, which every command raises."""
     return {name: number for name, number in versions.items() if name != "runs"}
-
-
-def learn(data: Labelled, recipe: Recipe) -> Learned:
-    """Choose the parameters of the recipe's head, fit it to the training split, calibrate it, choose its threshold.
-
-    Writes nothing. The same data and recipe give the same classifier, bit for bit, whatever the number of threads:
-    each sums fixed rows in one order, and so are their sums. Raises ModelError when there is nothing to calibrate on.
-    """
-    from joblib import hash as hash_of
-    from threadpoolctl import threadpool_limits
-
-    head = HEADS[recipe.head]
-    held = data.is_validation
-    if recipe.calibration in CALIBRATIONS and not has_both_classes(data.y[held]):
-        raise ModelError(
-            f"--calibration {recipe.calibration}: no tumor or no normal patch is labelled on validation slides; "
-            "give slides of both kinds the split 'validation', or train with --calibration none"
-        )
-    with threadpool_limits(1, user_api="blas"):
-        chosen = choose(head, data)
-        estimator, probabilities = chosen.estimator, chosen.probabilities
-        if recipe.calibration in CALIBRATIONS:
-            estimator = calibrated(estimator, recipe.calibration, data, np.flatnonzero(held))
-            probabilities = data.probability(estimator, np.flatnonzero(held))
-    threshold = best_threshold(chosen.labels, probabilities)
-    model_id = str(hash_of([asdict(recipe), estimator, threshold], hash_name="sha1"))[:12]
-    return Learned(model_id, estimator, threshold, chosen)

@@ -20,7 +20,7 @@ from lake.selection import Labelled
 from lake.training_plots import figures
 
 if TYPE_CHECKING:
-    from lake.train import Learned
+    from lake.learning import Learned
 
 SERVED = {  # by the format of the head's file: the script that serves it, and what that imports
     model_files.SKOPS: ("served_model.py", ("mlflow", "numpy", "pandas", "scikit-learn", "skops")),

@@ -18,7 +18,7 @@ from lake.sql_files import query
 from udfs.errors import ModelError
 
 if TYPE_CHECKING:
-    from lake.train import Recipe
+    from lake.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from support import TestLake
 from lake import connect, deep, model_files, models
 from lake.classifier import Classifier
 from lake.heads import HEADS
+from lake.learning import learn
 from lake.network import Network
+from lake.recipe import Recipe
 from lake.row_sums import RowSums
 from lake.selection import TrainingSet
-from lake.train import Recipe, learn
 
 torch = pytest.importorskip("torch")
 

@@ -19,8 +19,9 @@ from support import ROOT, TestLake
 from lake import engines, models, session, training_rows
 from lake.choices import Engine, EngineName
 from lake.heads import HEADS
+from lake.learning import Learned, learn
+from lake.recipe import Recipe, recipe_of
 from lake.selection import Labelled
-from lake.train import Learned, Recipe, learn, recipe_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -15,10 +15,11 @@ from support import TestLake
 
 from lake import deep, session, training_rows
 from lake.heads import HEADS
+from lake.learning import learn
+from lake.recipe import Recipe, recipe_of
 from lake.row_sums import RowSums
 from lake.selection import TrainingSet, choose
 from lake.sharded_set import ShardedSet, held_here
-from lake.train import Recipe, learn, recipe_of
 from udfs.errors import ModelError
 
 RECIPE = Recipe("patches", "encoder", "centre")

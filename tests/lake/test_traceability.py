@@ -14,11 +14,12 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from support import TestLake, asap
 
-from lake import bootstrap, models, session, store, train, training_rows
+from lake import bootstrap, models, session, store, training_rows
 from lake.compare import paired_metrics
 from lake.heatmap import render_heatmap
 from lake.heatmap_grid import DIFFERENCE
 from lake.places import Place, patches_at
+from lake.recipe import recipe_of
 from lake.store import Replacement
 from udfs.errors import HistolakeError
 
@@ -86,7 +87,7 @@ def test_the_training_set_of_an_explanation_is_what_the_model_was_trained_on_the
         row = models.find(retrained.root, uri)
         told = retrained.ok("explain", "tumor_1", "400", "300", "--model", uri, "--json").json()["training_set"]
         with session.connect(retrained.root, udfs=(), at=json.loads(row["table_versions"])) as con:
-            data = training_rows.training_set(con, train.recipe_of(row))
+            data = training_rows.training_set(con, recipe_of(row))
         counts = {split["split"]: split for split in told["splits"]}
         assert counts["train"]["patches"] == (~data.is_validation).sum()
         assert counts["train"]["slides"] == len(np.unique(data.slides[~data.is_validation])) == 3

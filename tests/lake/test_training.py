@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, TestLake, run
 
-from lake import heads, model_files, row_blocks, session, store, train, training_rows
+from lake import heads, model_files, row_blocks, session, store, training_rows
 from lake.decision import best_threshold, calibrated
 from lake.heads import HEADS
+from lake.learning import Learned, learn
+from lake.recipe import Recipe
 from lake.selection import TrainingSet, choose
-from lake.train import Recipe, learn
 from udfs.errors import ModelError
 
 
@@ -55,12 +56,12 @@ AGAIN = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 from test_training import RECIPE, coefficients, overlapping
-from lake.train import learn
+from lake.learning import Learned, learn
 print(coefficients(learn(overlapping(4000, 300), RECIPE)))
 """
 
 
-def coefficients(learned: train.Learned) -> str:
+def coefficients(learned: Learned) -> str:
     """Every bit of the classifier, and its id."""
     scaler, regression = learned.estimator
     return b"".join(array.tobytes() for array in (scaler.mean_, regression.coef_, regression.intercept_)).hex() + (
