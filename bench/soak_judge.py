@@ -80,4 +80,6 @@ def table(figures: dict[str, Any]) -> str:
     columns = ("process", "what", "before", "after")
     lasted = f"{figures['minutes']:.0f} minutes, the first eighth to warm up"
     about = f"{lasted}, in which all that was asked for was answered: {done}."
-    return f"{report.grid(columns, rows)}\n\n{about} {figures['machine']}."
+    rise = " and ".join(f"{figures[each]['rss_mb']['per_hour']:.0f} ({each})" for each in ("app", "reader"))
+    line = f"A line through its samples has memory rise by {rise} MB an hour, while the ledger grows."
+    return f"{report.grid(columns, rows)}\n\n{about} {line} {figures['machine']}."
