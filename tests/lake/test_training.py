@@ -56,7 +56,7 @@ AGAIN = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 from test_training import RECIPE, coefficients, overlapping
-from lake.learning import Learned, learn
+from lake.learning import learn
 print(coefficients(learn(overlapping(4000, 300), RECIPE)))
 """
 
